@@ -10,7 +10,7 @@
     │   └── SigningUnavailable  Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
-        ├── MaskMissing  MaskMismatch
+        ├── MaskMissing  MaskUnreadable  MaskMismatch
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
@@ -169,6 +169,14 @@ class MaskMissing(JobError):
     sentence = (
         "The mask that the job asks for is not there; drop image and mask together, cat.mask.png "
         "beside cat.png, or put the mask where its path says, and retry the job."
+    )
+
+
+class MaskUnreadable(JobError):
+    code = "mask_unreadable"
+    sentence = (
+        "The mask cannot be used as an image; export it again, in its picture's size, and retry "
+        "the job."
     )
 
 

@@ -16,6 +16,8 @@ FAILED = "failed"
 CANCELLED = "cancelled"
 LATEST = "latest"
 SOURCE = "source"
+WILDCARDS = "wildcards"
+"""Folder in the data folder for the wildcard files that prompts name."""
 _RESERVED = (FAILED, CANCELLED, LATEST)
 
 _ID = re.compile("[0-9a-f]{32}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import unicodedata
@@ -14,6 +15,8 @@ NAME_BYTES = 255
 
 STEM_BYTES = 120
 """Longest stem: leaves room for the job's id, a stage's id and the longest suffix in 255 bytes."""
+
+_MOST_FORMS = 16
 
 _UNSAFE = re.compile(
     r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]'  # control characters, signs of paths and of Windows
@@ -47,6 +50,20 @@ def _cut(text: str) -> str:
 def nfc(text: str) -> str:
     """Text in Unicode's composed form (NFC), in which an accent is no character of its own."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def forms_of(path: str) -> list[str]:
+    """The path as written, then with the accents of its parts in one character (NFC) or in two
+    (NFD, as macOS writes them): names that look alike may be stored in either form.
+
+    At most `_MOST_FORMS`, each once.
+    """
+    if path.isascii():
+        return [path]
+    parts = ([part, nfc(part), unicodedata.normalize("NFD", part)] for part in path.split("/"))
+    product = itertools.product(*(dict.fromkeys(forms) for forms in parts))
+    forms = ("/".join(parts) for parts in itertools.islice(product, _MOST_FORMS))
+    return list(dict.fromkeys(forms))
 
 
 def folded(text: str) -> str:

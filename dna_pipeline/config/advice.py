@@ -8,7 +8,7 @@ clause for the message about the value, or "" if it has no advice.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 from unicodedata import normalize
 
@@ -144,6 +144,34 @@ def for_list(value: Any, *, of_text: bool = True) -> str:
     items = [item.strip() for item in re.split("[,;]", str(value)) if item.strip()]
     written = in_list(items, of_text=of_text)
     return f"write {written}" if items and written else "put it in brackets: [a, b]"
+
+
+def for_weights(value: Any, key: str) -> str:
+    """Advice for names in a list, or a single name, in place of a mapping of names to weights.
+
+    Args:
+        key: the key that has the value.
+    """
+    items = value if is_list(value) else [value]
+    weights: dict[str, Any] = {}
+    for item in items:
+        if is_mapping(item):
+            weights |= item
+        elif isinstance(item, str):
+            name, _, weight = item.rpartition(":")
+            is_number = bool(name) and re.fullmatch(_NUMBER, weight.strip()) is not None
+            weights[name.strip() if is_number else item] = weight.strip() if is_number else "1.0"
+    names = {n: n if re.fullmatch(r"[A-Za-z][\w-]*", n) else in_quotes(n) for n in weights}
+    if not weights or len(weights) > _MOST_ENTRIES or not all(names.values()):
+        return f"write each name with its weight, like {key}: {{clay: 1.0}}"
+    return f"write {key}: {{{', '.join(f'{names[n]}: {w}' for n, w in weights.items())}}}"
+
+
+def nearest_multiple(value: float, limits: Mapping[str, float]) -> int:
+    """The multiple of `multiple_of` within `ge` and `le` that is nearest to the value."""
+    step = limits["multiple_of"]
+    within = min(max(value, limits.get("ge", value)), limits.get("le", value))
+    return int(round(within / step) * step)
 
 
 def for_number(value: Any, limits: Collection[float], *, whole: bool) -> str:

@@ -110,6 +110,7 @@ def combinations(document: Document) -> list[Document]:
         raise ParameterInvalid(f"{where}: matrix: asks for more than {MAX_JOBS:,} jobs")
     for key in matrix:
         _check_key(document, plain, key)
+        _check_against_outer_axis(document, matrix, key)
     plainly = {path: line for path, line in document.lines.items() if path[:1] != ("matrix",)}
     axes = [
         [_Choice(key, value, document.line(("matrix", key, index)))
@@ -159,6 +160,19 @@ def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
         raise SidecarInvalid(f"{where}: is told outside the matrix too; keep one")
 
 
+def _check_against_outer_axis(
+    document: Document, matrix: Mapping[str, list[Any]], key: str
+) -> None:
+    """Refuse an axis like `img2img.loras.clay` if a value of the axis `img2img.loras` has a weight
+    for it too. Without one, the axis adds its key to each of these mappings."""
+    *outer, last = steps_to(key)
+    above = ".".join(outer)
+    if any(is_mapping(value) and last in value for value in matrix.get(above, ())):
+        path: KeyPath = ("matrix", key)
+        where = f"{document.place(path)}: {dotted(path)}"
+        raise SidecarInvalid(f"{where}: is told by the axis {above} too; keep one")
+
+
 def _has(value: object, path: KeyPath) -> bool:
     for key in path:
         if not is_mapping(value) or key not in value:
@@ -167,11 +181,13 @@ def _has(value: object, path: KeyPath) -> bool:
     return True
 
 
-def _with(value: object, path: KeyPath, item: object) -> dict[str, Any]:
-    """A copy of a mapping of mappings, with another value at a path; what is no mapping there is
-    replaced by one."""
+def _with(value: Any, path: KeyPath, item: object) -> Any:
+    """A copy of a mapping of mappings, with another value at a path. A value on the way that should
+    be a mapping and is none stays, so that its fault is reported."""
+    if value is not None and not is_mapping(value):
+        return value
     first, rest = str(path[0]), path[1:]
-    outer: dict[str, Any] = dict(value) if is_mapping(value) else {}
+    outer: dict[str, Any] = dict(value or {})
     outer[first] = _with(outer.get(first), rest, item) if rest else item
     return outer
 
@@ -201,7 +217,8 @@ def _combined(
     """The document of one combination. Combinations share equal values: there may be many."""
     value: dict[str, Any] = dict(plain)
     lines: dict[KeyPath, int] = {}
-    for choice in choices:
+    # A whole mapping comes before the axes that add keys to it, in whatever order they stand.
+    for choice in sorted(choices, key=lambda choice: len(steps_to(choice.key))):
         path = steps_to(choice.key)
         value = _with(value, path, choice.value)
         lines[path] = choice.line

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
+from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
 from dna_pipeline.stages import registry
 
 _IS_PATH = re.compile(r"\.\w+\s*$")
@@ -22,16 +22,21 @@ _IS_PATH = re.compile(r"\.\w+\s*$")
 
 def paths_in(document: Document) -> list[str]:
     """The paths of companions that a sidecar, a job file or a row names, each once."""
-    paths: dict[str, None] = {}
+    return list(dict.fromkeys(path for _, path, _ in named_companions(document)))
+
+
+def named_companions(document: Document) -> Iterator[tuple[str, str, KeyPath]]:
+    """The companions that a sidecar, a job file or a row names: the role of each, its path, and the
+    place of the key that names it."""
     for key, value in document.value.items():
         if key == "matrix" and is_mapping(value):
             for name, choices in value.items():
                 role = str(name).rpartition(".")[2]
                 values = choices if is_list(choices) else ()
-                paths |= dict.fromkeys(_paths((role, choice) for choice in values))
+                pairs = _named_paths((role, choice) for choice in values)
+                yield from ((role, path, (key, name)) for role, path in pairs)
         elif is_mapping(value):
-            paths |= dict.fromkeys(_paths(value.items()))
-    return list(paths)
+            yield from ((role, path, (key, role)) for role, path in _named_paths(value.items()))
 
 
 def paths_of_inbox(config: Config, inbox: Inbox) -> list[Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
+from dna_pipeline.base.layout import WILDCARDS
 from dna_pipeline.config.problems import Problem, dotted
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.yaml12 import Document, KeyPath
@@ -12,7 +13,7 @@ from dna_pipeline.config.yaml12 import Document, KeyPath
 OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit"})
 """Folders that the program itself uses directly below the data folder."""
 
-WEIGHT_FOLDERS = frozenset({"models", "wildcards", "embeddings"})
+WEIGHT_FOLDERS = frozenset({"models", WILDCARDS, "embeddings"})
 """Folders directly below the data folder for files that people provide for the models."""
 
 Real = Callable[[Path], Path]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -64,6 +64,22 @@ def error_of(problems: Iterable[Problem]) -> JobError | None:
     has_wrong_key = any(problem.wrong_key for problem in ordered)
     kind = SidecarInvalid if has_wrong_key else ParameterInvalid
     return kind("\n".join(as_lines(ordered)), where=ordered[0].where)
+
+
+def joined(errors: Sequence[JobError]) -> JobError:
+    """One error for several of one file, with all lines of their details, each once.
+
+    It has the code of a wrong key if there is one, as in `error_of`, else that of the first error.
+    """
+    first, *others = errors
+    if not others:
+        return first
+    lead = next((error for error in errors if isinstance(error, SidecarInvalid)), first)
+    lines = dict.fromkeys(line for error in errors for line in error.detail.splitlines())
+    hint = " ".join(dict.fromkeys(error.hint for error in errors if error.hint))
+    shown = list(lines)[:MAX_SHOWN]
+    shown += ["and more of the kind"] if len(lines) > MAX_SHOWN else []
+    return type(lead)("\n".join(shown), hint=hint, where=first.where)
 
 
 def no_hint(*_: object) -> str:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import codecs
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from operator import itemgetter
 from typing import Any
 
+from dna_pipeline.base.errors import Failure, SidecarInvalid
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.image_metadata import NEGATIVE, MetadataError, of_a1111
 
@@ -20,6 +22,10 @@ SUFFIX = ".txt"
 STAGE = "img2img"
 """Type of the stages that get the prompt."""
 
+_SENTENCE = (
+    "The text beside the image cannot be used as its prompt file as it is; correct it and retry "
+    "the job."
+)
 _OPTION = re.compile(r'--([A-Za-z_]+)(?:\s+|=)("(?:[^"\\]|\\.)*"|(?:(?!\s--[A-Za-z_]).)*)')
 _ESCAPED = re.compile(r'\\(["\\])')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
@@ -31,6 +37,13 @@ _TEXTS = frozenset({"prompt", "negative_prompt", "positive_prompt"})
 def is_prompt_file(name: str) -> bool:
     """True for the name of a prompt file."""
     return name.lower().endswith(SUFFIX)
+
+
+def in_words_of_texts(failure: Failure) -> Failure:
+    """The failure of a job whose prompt file is wrong, in words about that and not about a YAML."""
+    if failure.code != SidecarInvalid.code:
+        return failure
+    return replace(failure, message=_SENTENCE)
 
 
 def as_yaml(data: bytes) -> bytes:

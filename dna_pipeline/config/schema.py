@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from dna_pipeline.base.clock import to_minute
+from dna_pipeline.base.layout import WILDCARDS
 from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 from dna_pipeline.stages.base import Metadata
 
@@ -515,7 +516,7 @@ class Config:
     @property
     def wildcards(self) -> Path:
         """Folder of the wildcard files that prompts may name."""
-        return self.data / "wildcards"
+        return self.data / WILDCARDS
 
     @property
     def logs(self) -> Path:
@@ -542,9 +543,10 @@ def find_config(option: Path | None) -> Path:
     return option.absolute()
 
 
-_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+ID_PATTERN = "[A-Za-z][A-Za-z0-9_]{0,39}"
+"""Regular expression of a stage's id."""
 
 
 def is_valid_id(text: str) -> bool:
     """True if the text may be a stage's id, which is part of file names and of column names."""
-    return _ID.fullmatch(text) is not None
+    return re.fullmatch(ID_PATTERN, text) is not None

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Any, get_args
+from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -32,14 +32,32 @@ _LIKE = 0.7
 """Similarity from which a word counts as a misspelled key, unless both begin with the same
 letters."""
 _SAME_START = 4
+_MOST_LISTED = 16
+"""Most names that a message lists: among more, nobody finds the right one."""
+_REFERENCE = "docs/reference.md"
+_VAGUELY_LIKE = 0.5
+_MOST_NEAR = 3
 
 
 def nearest(word: str, words: Iterable[str], *, is_key: bool = False) -> str:
-    """A clause that names the nearest of the words, or all of them if none is near."""
+    """A clause that names the nearest of the words, or all of them if none is near; of very many,
+    those that are vaguely like it, and where all are."""
     names = sorted(words)
     if close := (closest_key if is_key else closest)(word, names):
         return f"did you mean {close!r}?"
+    if len(names) > _MOST_LISTED:
+        return _some_of(word, names, is_key=is_key)
     return f"known here: {', '.join(names)}" if names else "nothing is known here"
+
+
+def _some_of(word: str, names: list[str], *, is_key: bool) -> str:
+    """A clause that names a few of many words."""
+    if not is_key:
+        return f"known here: {', '.join(names[:_MOST_LISTED])} and {len(names) - _MOST_LISTED} more"
+    folded = {name.casefold(): name for name in names}
+    near = get_close_matches(word.casefold()[:100], folded, _MOST_NEAR, _VAGUELY_LIKE)
+    listed = f"{_REFERENCE} lists all {len(names)} that are known here"
+    return f"similar ones: {', '.join(folded[one] for one in near)}; {listed}" if near else listed
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
@@ -88,12 +106,13 @@ def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
     value = items[0]["input"]
     expectation = " or ".join(clause.removeprefix(_BE) for clause in clauses)
     field = _field_at(model, items[0]["loc"])
-    mend = _advice(items, value, _limits(field)) or (_for_null(field) if value is None else "")
+    mend = _advice(items, value, field) or (_for_null(field) if value is None else "")
     return f"{_BE}{expectation}, not {shown(value)}{mend and '; '}{mend}"
 
 
-def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
+def _advice(items: list[dict[str, Any]], value: Any, field: FieldInfo | None) -> str:
     """Advice how to write the intended value; "" if that is unknown."""
+    limits = _limits(field)
     kinds = {item["type"] for item in items}
     path: KeyPath = items[0]["loc"]
     most = [limits[name] for name in ("le", "lt") if name in limits]
@@ -101,12 +120,30 @@ def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]
     if not text and "string_type" in kinds:
         text = advice.for_text(value, str(path[-1]) if path else "")
     text = text or (advice.for_list(value) if "list_type" in kinds else "")
+    if not text and "dict_type" in kinds and _maps_to_numbers(field):
+        text = advice.for_weights(value, str(path[-1]))
     text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
     text = text or (advice.for_percent(value, most) if "less_than_equal" in kinds else "")
     text = text or (advice.for_time(value) if "value_error" in kinds else "")
     if not text and kinds & _NUMBERS:
         text = advice.for_number(value, most, whole="float_type" not in kinds)
-    return text or _nearest_choice(items, value)
+    if not text and "multiple_of" in limits and kinds & {*_BOUNDS, "multiple_of"}:
+        text = f"write {advice.nearest_multiple(value, limits)}"
+    return text or _nearest_choice(items, value) or _nearest_word(field, value)
+
+
+def _maps_to_numbers(field: FieldInfo | None) -> bool:
+    """True if the field is a mapping of names to numbers."""
+    parts = () if field is None else get_args(field.annotation)
+    return len(parts) == 2 and float in (parts[1], *get_args(parts[1]))
+
+
+def _nearest_word(field: FieldInfo | None, value: Any) -> str:
+    """Advice for a text that is almost one of the words of a field that takes other texts too."""
+    choices = () if field is None else get_args(field.annotation)
+    words = [w for c in choices if get_origin(c) is Literal for w in get_args(c)]
+    close = closest(value, words) if isinstance(value, str) and str in choices else None
+    return f"did you mean {close}?" if close else ""
 
 
 def _for_null(field: FieldInfo | None) -> str:
@@ -146,7 +183,7 @@ def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
         return f"{_BE}{_number(_NOUNS[kind], _limits(field))}"
     if kind in _NOUNS:
         return f"{_BE}{_NOUNS[kind]}"
-    if kind in _BOUNDS:
+    if kind in _BOUNDS or kind == "multiple_of":
         return f"{_BE}{_range(_limits(field) or context)}"
     if kind in ("string_too_short", "too_short") and context.get("min_length") == 1:
         return "should not be empty"
@@ -164,7 +201,7 @@ def _limits(field: FieldInfo | None) -> dict[str, float]:
     for choice in get_args(field.annotation):
         for mark in getattr(choice, "__metadata__", ()):
             marks += mark.metadata if isinstance(mark, FieldInfo) else [mark]
-    names = ("ge", "gt", "le", "lt")
+    names = ("ge", "gt", "le", "lt", "multiple_of")
     return {name: getattr(mark, name) for mark in marks for name in names if hasattr(mark, name)}
 
 
@@ -176,6 +213,9 @@ def _number(noun: str, limits: Mapping[str, float]) -> str:
 
 
 def _range(limits: Mapping[str, float]) -> str:
+    if (step := limits.get("multiple_of")) is not None:
+        rest = _range({name: value for name, value in limits.items() if name != "multiple_of"})
+        return f"{rest}{' and ' if rest else ''}a multiple of {_plain(step)}"
     if "ge" in limits and "le" in limits:
         low, high = _plain(limits["ge"]), _plain(limits["le"])
         return f"from {low} to {high}"

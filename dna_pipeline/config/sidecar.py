@@ -6,11 +6,11 @@ Everything is resolved here, once, at intake; random seeds are drawn here and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
 
@@ -31,6 +31,7 @@ from dna_pipeline.config.problems import (
     dotted,
     error_of,
     from_validation,
+    joined,
     not_json,
     unknown_key,
     wrong_key,
@@ -164,6 +165,8 @@ class _Resolver:
         self.document = document
         self.entries: dict[str, Any] = document.value
         self.problems: list[Problem] = []
+        self.faults: list[JobError] = []
+        """Errors with codes of their own."""
         self.stages: misplaced_keys.Stages = {}
         self.others: misplaced_keys.Stages = {}
 
@@ -174,13 +177,13 @@ class _Resolver:
         self._check_offset(pipeline, head.seed_offset)
         layers = [(spec, self._parameters(spec, head)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
-        self._raise_problems()
+        if self.problems:
+            self._raise_with_rest(layers)
         results = [(spec, self._stage(spec, params)) for spec, params in layers]
-        self._raise_problems()
         stages = [(spec, stage) for spec, stage in results if stage is not None]
         for spec, stage in stages:
-            _check(spec, stage)
-            self._check_model(spec, stage.model)
+            self._judge(spec, stage)
+        self._raise_problems()
         data = self.context.fields() | {
             "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
         }  # fmt: skip
@@ -191,7 +194,8 @@ class _Resolver:
         ]
         self._raise_problems()
         for spec, stage in definite:
-            _check(spec, stage)  # prompts are whole only now
+            self._judge(spec, stage)  # prompts are whole only now
+        self._raise_problems()
         return JobSpec(
             pipeline=pipeline.name,
             stages=tuple(
@@ -234,7 +238,36 @@ class _Resolver:
 
     def _raise_problems(self) -> None:
         if (error := error_of(self.problems)) is not None:
-            raise error
+            raise joined([error, *self.faults])
+        if self.faults:
+            raise joined(self.faults)
+
+    def _raise_with_rest(self, layers: Iterable[tuple[StageSpec, dict[str, Any]]]) -> NoReturn:
+        """Raise the problems, with the faults of each stage as it is without its wrong values."""
+        problems = list(self.problems)
+        for spec, params in layers:
+            places = [problem.where.split(".") for problem in problems]
+            wrong = {place[1] for place in places if place[0] in keys_of(spec) and place[1:]}
+            aliases = registry.stage_class(spec.type).aliases
+            wrong |= {aliases[name] for name in wrong if name in aliases}
+            rest = {name: value for name, value in params.items() if name not in wrong}
+            if (stage := self._stage(spec, rest)) is not None:
+                self._judge(spec, stage)
+        self.problems = problems
+        self._raise_problems()
+        raise AssertionError("there are problems")
+
+    def _judge(self, spec: StageSpec, stage: Stage) -> None:
+        """Note what is wrong with a stage as a whole, and with its model."""
+        try:
+            stage.check()
+        except JobError as error:
+            error.where = error.where or spec.id
+            self.faults.append(error)
+        try:
+            self._check_model(spec, stage.model)
+        except UnknownModel as error:
+            self.faults.append(error)
 
     def _head(self) -> SidecarHead:
         values = {key: value for key, value in self.entries.items() if value is not None}
@@ -255,7 +288,9 @@ class _Resolver:
             start = "" if requested is None else self.document.start(("pipeline",))
             near = nearest(name, self.config.pipelines)
             text = f"{start}no pipeline is called {shown(name)}; {near}"
-            raise UnknownPipeline(text, where="pipeline")
+            unknown = UnknownPipeline(text, where="pipeline")
+            before = error_of(self.problems)
+            raise joined([unknown] if before is None else [before, unknown])
         return pipeline
 
     def _check_keys(self, pipeline: Pipeline) -> None:
@@ -371,11 +406,3 @@ class _Resolver:
         spellings = [name, *(alias for alias, own in aliases.items() if own == name)]
         paths = [(key, word) for key in reversed(keys_of(spec)) for word in spellings]
         return next((path for path in paths if self.document.has(path)), None)
-
-
-def _check(spec: StageSpec, stage: Stage) -> None:
-    try:
-        stage.check()
-    except JobError as error:
-        error.where = error.where or spec.id
-        raise

@@ -22,9 +22,10 @@ from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_folders import missing_sentence
-from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
 from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger

@@ -128,11 +128,16 @@ def recent_drops(
     return sorted(pairs, key=lambda pair: -pair[1].seq)
 
 
-def recent_jobs(session: Session, inbox: str, most: int) -> list[tuple[str, str, str, datetime]]:
-    """Return folder, name, id and time of claim of an inbox's newest jobs, at most `most`."""
-    rows = select(Job.folder, Job.name, Job.id, Job.created_at).where(Job.inbox == inbox)
+def recent_jobs(
+    session: Session, inbox: str, most: int
+) -> list[tuple[str, str, str, datetime, str | None]]:
+    """Return folder, name, id and time of claim of an inbox's newest jobs, at most `most`, each
+    with the name of the table or job file that asked for it; None if none did."""
+    asked = (Batch.id == Job.batch) & Batch.kind.in_(("table", "job_file"))
+    rows = select(Job.folder, Job.name, Job.id, Job.created_at, Batch.name)
+    rows = rows.outerjoin(Batch, asked).where(Job.inbox == inbox)
     newest = session.execute(rows.order_by(Job.seq.desc()).limit(most))
-    return [(folder, name, job, at) for folder, name, job, at in newest]
+    return [(folder, name, job, at, file) for folder, name, job, at, file in newest]
 
 
 def drop_with_jobs(session: Session, drop_id: str) -> tuple[Drop, Sequence[Job]]:

@@ -13,11 +13,14 @@ from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
+from dna_pipeline.operations.check_inversions import WrongInversions
+from dna_pipeline.operations.check_jobs import PlannedJob, SharedReads, planned_jobs
+from dna_pipeline.operations.check_plan import preview
 from dna_pipeline.operations.lookup import open_queries
 from dna_pipeline.stages import registry
 from dna_pipeline.weights import extra_files
@@ -44,7 +47,10 @@ def check(config: Config) -> dict[str, Any]:
             )
         report["remarks"] = obstacles.of_surroundings(config, queries, look)
     report["models"] = _models(config, report["jobs"])
-    report["extra_files"] = _extra_files(config, report["jobs"])
+    inversions = WrongInversions(config.data)
+    for job in report["jobs"]:
+        job["extra_files"] += inversions.named_by(job.pop("stages"))
+    report["extra_files"] = _extra_files(config, report["jobs"], inversions)
     _note_missing_weights(report)
     report |= _whole(report["jobs"])
     report["would_all_run"] = _would_all_run(report)
@@ -66,11 +72,15 @@ def _models(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return report + [{"name": name, "missing": text, **absent} for name, text in problems]
 
 
-def _extra_files(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Facts about the files that jobs need besides their models, such as LoRAs."""
+def _extra_files(
+    config: Config, jobs: list[dict[str, Any]], inversions: WrongInversions
+) -> list[dict[str, Any]]:
+    """Facts about the files that jobs need besides their models, such as LoRAs, and about the
+    textual inversions that they name and that do not fit."""
     report: list[dict[str, Any]] = []
     for name in sorted({name for job in jobs for name in job["extra_files"]}):
         missing, mismatch = extra_files.problems(config.data, name)
+        mismatch = mismatch or inversions.mismatches.get(name)
         report.append({"name": name, "missing": missing, "mismatch": mismatch, "jobs": 0})
     return report
 
@@ -147,10 +157,11 @@ def _inbox(
         root, why = lacking
         problem = f"{root}, one of its source_roots, {why}; its batches wait for that"
         candidates = [candidate for candidate in candidates if not candidate.is_batch]
+    shared = SharedReads(Planner(config, inbox, look))
     report["jobs"] += [
         _job(inbox, candidate, planned, earlier_jobs, estimator)
         for candidate in candidates
-        for planned in planned_jobs(config, inbox, candidate, prober)
+        for planned in planned_jobs(config, inbox, candidate, prober, shared)
     ]
     report["waiting"] += [
         {"inbox": inbox.name, "file": waits.path, "reason": waits.reason}
@@ -197,7 +208,8 @@ def _job(
     entry: dict[str, Any] = {
         "inbox": inbox.name, "file": job.image or request, "sidecar": request,
         "row": job.row, "column": None, "pipeline": None, "skipped": False, "error": None,
-        "detail": None, "seconds": None, "disk_bytes": 0, "models": [], "extra_files": [],
+        "detail": None, "seconds": None, "disk_bytes": 0, "models": [],
+        "extra_files": [], "stages": [],
     }  # fmt: skip
     if (error := job.error) is not None:
         column = error.where if job.row is not None else None
@@ -210,7 +222,7 @@ def _job(
     return entry | {
         "pipeline": spec.pipeline, "priority": spec.priority,
         "skipped": earlier_jobs.has(job.key), "models": model_sets.names_in(stages),
-        "extra_files": registry.needed_files(stages),
+        "extra_files": registry.needed_files(stages), "stages": stages,
         "seconds": round(sum(seconds), 3) if seconds else None,
         "disk_bytes": output_bytes(probed.width, probed.height, stages),
     }  # fmt: skip

@@ -26,7 +26,7 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
     read_sidecar,
 )
-from dna_pipeline.intake.claiming.companions import copy_into, find_lacking
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_sidecar_name
@@ -169,6 +169,7 @@ class Retrier:
             copy_into(claim, find_lacking(claim, spec, files))
         except (claims.ClaimError, OSError) as error:
             raise MaskMissing(f"mask: cannot be read: {error}") from error
+        require_decodable(claim, prober)
         kept_stages: list[str] = []
         before = list(companions.of_job(drop.companions, job.stages)) or None
         if (claim.sha256, claim.columns["companions"]) == (drop.sha256, before):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -27,7 +27,7 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
     read_sidecar,
 )
-from dna_pipeline.intake.claiming.companions import copy_into, find_lacking
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
@@ -140,33 +140,33 @@ class Submitter:
             self._claimer.sync([claim])
             self._check(claim, prober)
             plan = self._plan(name, claim.sha256, claim.image)
-            self._add_companions(claim, plan)
+            self._add_companions(claim, plan, prober)
             entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 
-    def _add_companions(self, claim: Claim, plan: Plan) -> None:
+    def _add_companions(self, claim: Claim, plan: Plan, prober: Prober) -> None:
         """Copy what the settings name, relative to the current folder, into the claim.
 
-        Raises `ConfigError` if a companion is missing.
+        Raises `ConfigError` if a companion is missing or does not decode.
         """
         files = CompanionFiles(self._config, self._inbox, "", free_from=Path.cwd())
         try:
             copy_into(claim, find_lacking(claim, _spec(plan), files))
+            require_decodable(claim, prober)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
         except claims.ClaimError as error:
             raise ConfigError(str(error)) from error
 
     def _check(self, claim: Claim, prober: Prober) -> None:
-        """Decode and hash the copies, and read the sidecar."""
-        for file in claim.files:
-            if file.role != "sidecar":
-                answer = prober.probe(path := claim.folder / file.name)
-                if isinstance(answer, JobError):
-                    text = f"{answer.sentence} {answer.detail} ({answer.code})"
-                    raise ConfigError(f"{path.name}: {text}")
-                claim.probed = answer
+        """Decode the image, hash the copies, and read the sidecar."""
+        assert claim.image is not None
+        answer = prober.probe(claim.image)
+        if isinstance(answer, JobError):
+            text = f"{answer.sentence} {answer.detail} ({answer.code})"
+            raise ConfigError(f"{claim.image.name}: {text}")
+        claim.probed = answer
         hash_files(claim)
         read_sidecar(claim)
 
@@ -195,15 +195,14 @@ def submit_all(
     submissions: Iterable[tuple[str, Submission]],
     pipeline: str | None,
     settings: list[str],
-    mask: Path | None = None,
 ) -> tuple[list[str], list[str]]:
     """Queue images, each with the same settings.
 
     Args:
         submissions: each with the name that people typed for it.
         pipeline: name of the pipeline; None: the first one.
-        settings: as `stage.parameter=value`.
-        mask: the mask of all these images; None for those that lie beside them.
+        settings: as `stage.parameter=value`. For images with a mask, `img2img.mask` is `file`
+            unless they say otherwise.
 
     Returns:
         The ids of the jobs, and a sentence for each image that could not be queued.
@@ -211,7 +210,8 @@ def submit_all(
     Raises:
         ConfigError: a setting is wrong; no image was queued.
     """
-    if mask is not None:
+    submissions = list(submissions)
+    if any(submission.mask is not None for _, submission in submissions):
         settings = [_MASK_IN_FILE, *settings]
     document = document_from_options(pipeline, settings, config.pipelines)
     jobs: list[str] = []
@@ -220,7 +220,6 @@ def submit_all(
         submitter = Submitter(config, ledger, document)
         for name, submission in submissions:
             try:
-                submission = replace(submission, mask=mask)
                 jobs.append(submitter.submit(submission, prober))
             except (ConfigError, OSError) as error:
                 problems.append(explain(name, error))

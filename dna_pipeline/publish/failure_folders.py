@@ -47,6 +47,8 @@ def remove_failure(
         return None
     report = _report(folder / ERROR_NAME)
     if report is None or report.job.id != job.id:
+        if report is None:
+            _remove_if_empty(outbox, folder)  # people took all that was in it
         return None
     own = set(_own_files(folder, report, drop))
     if set(_files(folder)) <= own:
@@ -54,11 +56,20 @@ def remove_failure(
         return None
     for path in sorted(own - {folder / ERROR_NAME}):
         remove_file(path, missing_ok=True)
-    with suppress(OSError):  # not empty
-        (folder / SOURCE).rmdir()
     remove_file(folder / ERROR_NAME, missing_ok=True)
     fsync_dir(folder)
-    return folder
+    _remove_if_empty(outbox, folder)
+    return folder if folder.is_dir() else None
+
+
+def _remove_if_empty(outbox: Outbox, folder: Path) -> None:
+    """Remove the empty folders in a failure folder, and then itself if it holds no file."""
+    below = [path for path in folder.rglob("*") if path.is_dir() and not path.is_symlink()]
+    for path in (*sorted(below, reverse=True), folder):
+        with suppress(OSError):  # not empty, or gone
+            path.rmdir()
+    if not folder.is_dir():
+        outbox.remove_empty_parent(folder)
 
 
 def _report(path: Path) -> ErrorReport | None:

@@ -7,7 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from dna_pipeline.base.errors import Cancelled, ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.base.errors import (
+    Cancelled,
+    ImageTooLarge,
+    ImageTooSmall,
+    ImageUnreadable,
+    MaskMismatch,
+    MaskUnreadable,
+)
+from dna_pipeline.config.prompt_file import is_prompt_file
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
@@ -260,6 +268,9 @@ def json_schema() -> bytes:
 _OF_IMAGE = {ImageUnreadable.code, ImageTooSmall.code, ImageTooLarge.code}
 """Codes of failures that another image mends."""
 
+_OF_MASK = {MaskUnreadable.code, MaskMismatch.code}
+"""Codes of failures that another mask mends."""
+
 
 def error_text(report: ErrorReport) -> str:
     """Write ERROR.txt, the report for people."""
@@ -277,18 +288,25 @@ def error_text(report: ErrorReport) -> str:
         names = ", ".join(stage.id for stage in report.stages)
         lines += ["", f"Finished before that: {names}. The files made there lie here too, and are",
                   "not made again unless you change what they depend on."]  # fmt: skip
-    lines += ["", *_way_out(report.code), "", f"  dna-pipeline retry {report.job.id[:8]}", ""]
+    lines += ["", *_way_out(report), "", f"  dna-pipeline retry {report.job.id[:8]}", ""]
     return "\n".join(lines)
 
 
-def _way_out(code: str) -> list[str]:
+def _way_out(report: ErrorReport) -> list[str]:
     """Say what to do before the command that runs the job again."""
+    code = report.code
     if code == Cancelled.code:
         return ["Nothing is wrong; to run it after all:"]
     place = "What you dropped lies beside this file, in the folder source."
     if code in _OF_IMAGE:
         return [place, "Replace the image in `source` by one of the same name, then run:"]
-    return [f"{place} Mend the YAML there, or", "whatever else is wrong, then run:"]
+    names = {file.role: file.name for file in report.input.files}
+    if code in _OF_MASK:
+        where = "in `source` by one of the same name" if "mask" in names else "where its path says"
+        return [place, f"Replace the mask {where}, then run:"]
+    is_text = is_prompt_file(names.get("sidecar", ""))
+    wrong = names["sidecar"] if is_text else "the YAML"
+    return [f"{place} Mend {wrong} there, or", "whatever else is wrong, then run:"]
 
 
 def _entry(title: str, text: str) -> str:

@@ -9,6 +9,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,6 +27,7 @@ from dna_pipeline.base.files import (
     temporary_name,
     write_bytes,
 )
+from dna_pipeline.base.layout import FAILED
 from dna_pipeline.base.naming import numbered
 from dna_pipeline.media.meshes.obj_names import copy_renamed
 
@@ -96,8 +98,24 @@ class Outbox:
         """Let the staged folder appear. Raises FileExistsError if the name is taken."""
         target = self.root / name
         self.make_folder(target.parent)
-        rename_new(self.staging(job), target)
+        try:
+            rename_new(self.staging(job), target)
+        except FileNotFoundError:
+            # A retry has just removed the folder of the failures, since the last one left it.
+            self.make_folder(target.parent)
+            rename_new(self.staging(job), target)
         fsync_dir(self._staging)
+
+    def remove_empty_parent(self, folder: Path) -> None:
+        """Make the removal of a failure folder durable, and remove the inbox's folder of failures
+        after the last one."""
+        parent = folder.parent
+        with suppress(OSError):  # it holds other failures, or is gone
+            if parent.name == FAILED:
+                parent.rmdir()
+                parent = parent.parent
+        if parent.is_dir():
+            fsync_dir(parent)
 
     def make_folder(self, folder: Path) -> None:
         """Make a folder durably, with all folders above it."""
@@ -142,7 +160,7 @@ class Outbox:
         trash = self._staging / f"trash-{os.urandom(4).hex()}"
         trash.parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).rename(trash)
-        fsync_dir((self.root / name).parent)
+        self.remove_empty_parent(self.root / name)
         remove_tree(trash, ignore_errors=True)
 
     def remove_temporaries(self) -> None:

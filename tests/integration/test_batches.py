@@ -16,7 +16,7 @@ import pytest
 
 from dna_pipeline.ledger import batches, pauses, queue
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
-from dna_pipeline.operations import check_plan
+from dna_pipeline.operations import check_jobs, check_plan
 from dna_pipeline.publish.batch_report import NAME
 from tests.integration.conftest import Site
 
@@ -338,7 +338,7 @@ def test_check_tells_the_same(site: Site) -> None:
     wrong_table(site)
     inbox = site.config.inboxes[0]
     (candidate,) = check_plan.candidates(inbox)
-    found = list(check_plan.planned_jobs(site.config, inbox, candidate, site.prober))  # pyright: ignore
+    found = list(check_jobs.planned_jobs(site.config, inbox, candidate, site.prober))  # pyright: ignore
     wrong = {str(o.row): (o.error.code, o.error.where) for o in found if o.error}
     assert wrong == CODES
     assert site.left() == {"good.png", "broken.png", "shots.csv"}
@@ -453,7 +453,7 @@ def checked(site: Site) -> list[tuple[str | None, str | None]]:
     return [
         (look.image, look.error.code if look.error else None)
         for candidate in check_plan.candidates(inbox)
-        for look in check_plan.planned_jobs(site.config, inbox, candidate, site.prober)  # pyright: ignore
+        for look in check_jobs.planned_jobs(site.config, inbox, candidate, site.prober)  # pyright: ignore
     ]
 
 

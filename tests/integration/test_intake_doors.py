@@ -18,7 +18,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.operations import check_plan
+from dna_pipeline.operations import check_jobs, check_plan
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
 
@@ -232,7 +232,7 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
     inbox = site.config.inboxes[0]
     found = {c.image or c.sidecar: c for c in check_plan.candidates(inbox)}
     outcomes = {
-        name: next(check_plan.planned_jobs(site.config, inbox, candidate, site.prober))
+        name: next(check_jobs.planned_jobs(site.config, inbox, candidate, site.prober))
         for name, candidate in found.items()
     }
     told = {
@@ -253,7 +253,7 @@ def lying(site) -> dict[str, str | None]:
     outlooks = [
         (outlook.image or candidate.table or candidate.sidecar, outlook.error)
         for candidate in check_plan.preview(site.config, inbox).candidates
-        for outlook in check_plan.planned_jobs(site.config, inbox, candidate, site.prober)
+        for outlook in check_jobs.planned_jobs(site.config, inbox, candidate, site.prober)
     ]
     return {name: error and error.code for name, error in outlooks}
 
@@ -297,7 +297,7 @@ def test_a_job_file_and_what_it_waits_for(site) -> None:
     site.put("all.yaml", "images: [a.png, b.png]")
     inbox = site.config.inboxes[0]
     (candidate,) = check_plan.candidates(inbox)
-    (told,) = check_plan.planned_jobs(site.config, inbox, candidate, site.prober)
+    (told,) = check_jobs.planned_jobs(site.config, inbox, candidate, site.prober)
     assert told.error is not None
     assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
 
@@ -328,7 +328,7 @@ def test_files_that_are_taken_while_they_are_looked_at(
 
         monkeypatch.setattr(target, name, taken_first)
 
-    target = site.prober if when == "probed" else check_plan
+    target = site.prober if when == "probed" else check_jobs
     before(target, {"probed": "probe", "hashed": "sha256_file", "read": "read_sidecar"}[when])
     found = lying(site)
     assert found.pop("b.png") is None
@@ -340,5 +340,5 @@ def test_what_check_may_not_read_is_told(site, monkeypatch) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     site.put("a.png")
-    monkeypatch.setattr(check_plan, "sha256_file", refuse)
+    monkeypatch.setattr(check_jobs, "sha256_file", refuse)
     assert lying(site) == {"a.png": "image_unreadable"}

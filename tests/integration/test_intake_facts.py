@@ -7,7 +7,7 @@ import pytest
 
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.operations import check_plan
+from dna_pipeline.operations import check_jobs, check_plan
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
@@ -47,7 +47,7 @@ def test_told_by_a_sidecar_that_came_late(site) -> None:
 def test_looked_at_before(site) -> None:
     site.put("a/cat.png", b"cat")
     (candidate,) = check_plan.candidates(site.config.inboxes[0])
-    (told,) = check_plan.planned_jobs(site.config, site.config.inboxes[0], candidate, site.prober)
+    (told,) = check_jobs.planned_jobs(site.config, site.config.inboxes[0], candidate, site.prober)
     assert told.probed is not None
     assert (told.probed.width, told.probed.height) == (64, 48)
     assert told.spec is not None

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from dna_pipeline.config.schema import Inbox
-from tests.integration.companions import MASKED
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.ledger.tables import BatchRow
+from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
+
+__all__ = ["weights"]
+
+pytestmark = pytest.mark.usefixtures("weights")
 
 MakeSite = Callable[..., Site]
 
@@ -56,12 +63,56 @@ def test_an_image_waits_for_its_mask(masked: Site) -> None:
     assert len(masked.drop(masked.job()).companions or ()) == 1
 
 
-def test_a_mask_that_cannot_be_read_fails_the_job(masked: Site) -> None:
-    masked.put("cat.mask.png", b"broken")
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"broken", "mask cat.mask.png: breaks off"),
+        (b"small", "mask cat.mask.png is too small: 8 x 8 px"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_is_named_and_not_its_image(
+    masked: Site, data: bytes, detail: str
+) -> None:
+    masked.put("cat.mask.png", data)
     masked.put("cat.png")
     masked.tick(200)
     error = masked.job().error
-    assert error is not None and error["code"] == "image_unreadable"
+    assert error is not None
+    assert (error["code"], error["detail"]) == ("mask_unreadable", detail)
+    assert error["message"].startswith("The mask cannot be used as an image")
+
+
+def test_a_mask_that_cannot_be_hashed_is_named_and_not_its_image(
+    masked: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = claims.hash_in_place
+
+    def refuse(path: Path) -> claims.Hashed:
+        if path.name == "cat.mask.png":
+            raise claims.Busy("in use")
+        return real(path)
+
+    monkeypatch.setattr(claims, "hash_in_place", refuse)
+    masked.put("cat.mask.png", b"a mask")
+    masked.put("cat.png")
+    masked.settle()
+    error = masked.job().error
+    assert error is not None
+    assert error["code"] == "mask_unreadable"
+    assert error["detail"] == "mask cat.mask.png: cannot be read where it was claimed: in use"
+
+
+def test_a_row_with_a_broken_mask_names_mask_and_column(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages")
+    site.put("shapes/broken.png", b"broken")
+    site.put("cat.png")
+    site.put("all.csv", "image,img2img.mask\ncat.png,shapes/broken.png\ncat.png,shapes/lost.png\n")
+    site.tick(400)
+    rows = [(row.code, row.field, row.detail) for row in site.rows(BatchRow)]
+    assert rows == [
+        ("mask_unreadable", "img2img.mask", "row 2: mask shapes/broken.png: breaks off"),
+        ("mask_missing", "img2img.mask", "row 3: mask: there is no 'shapes/lost.png'"),
+    ]
 
 
 def test_an_inbox_without_masks_leaves_them_alone(make_site: MakeSite) -> None:

@@ -15,11 +15,18 @@ import pytest
 from dna_pipeline.base.errors import BlackImage, ConfigError
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger import queue
-from dna_pipeline.operations.check_plan import planned_jobs, preview
+from dna_pipeline.operations import submit as submit_operation
+from dna_pipeline.operations.check_jobs import planned_jobs
+from dna_pipeline.operations.check_plan import preview
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
+from dna_pipeline.operations.submit import (
+    Submission,
+    Submitter,
+    document_from_options,
+    submit_all,
+)
 from tests.hashes import sha256
 from tests.integration.companions import MASKED
 from tests.integration.conftest import Site, StubProber
@@ -219,8 +226,23 @@ def test_a_submission_without_its_mask_is_refused(site: Site, image: Path) -> No
 
 def test_a_broken_mask_is_refused_at_once(site: Site, image: Path) -> None:
     image.with_name("cat.mask.png").write_bytes(b"broken")
-    with pytest.raises(ConfigError, match=r"cat\.mask\.png: .*image_unreadable"):
+    with pytest.raises(ConfigError, match=r"mask cat\.mask\.png: breaks off \(mask_unreadable"):
         submit(site, image, "img2img.mask=file")
+    named = image.with_name("cat.mask.png")
+    with pytest.raises(ConfigError, match=r"mask \S+cat\.mask\.png: breaks off"):
+        submit(site, image, f"img2img.mask={named}")
+    assert (site.jobs(), site.claims()) == ([], [])
+
+
+def test_a_retry_names_the_mask_that_is_broken(make_site: MakeSite) -> None:
+    site = make_site(**MASKED)
+    site.put("cat.mask.png", MASK)
+    site.put("cat.png")
+    site.settle()
+    folder = fail(site)
+    (folder / "source/cat.mask.png").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match=r"mask cat\.mask\.png: breaks off"):
+        retry(site)
 
 
 def test_standard_input_has_a_mask_only_by_its_option(site: Site, image: Path) -> None:
@@ -230,6 +252,23 @@ def test_standard_input_has_a_mask_only_by_its_option(site: Site, image: Path) -
         submitter.submit(Submission("stdin", BytesIO(b"x")), StubProber())  # pyright: ignore
     submitter.submit(Submission("stdin", BytesIO(b"x"), image), StubProber())  # pyright: ignore
     assert [f["name"] for f in site.drop(site.job()).companions or ()] == ["stdin.mask.png"]
+
+
+def test_the_mask_of_a_submission_asks_for_itself(
+    site: Site, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_operation, "Prober", ClosingStub)
+    image.with_name("round.png").write_bytes(MASK)
+    submission = Submission(image.name, image, image.with_name("round.png"))
+    config = site.config
+    jobs, problems = submit_all(config, [(image.name, submission)], "two_stages", [])
+    assert (len(jobs), problems) == (1, [])
+    assert [f["sha256"] for f in site.drop(site.job()).companions or ()] == [sha256(MASK)]
+
+
+class ClosingStub(StubProber):
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 # --- both repairs ---
@@ -329,9 +368,9 @@ def test_a_submitted_mask_is_recovered_with_its_image(site: Site, image: Path) -
         ({"cat.png.yaml": b"img2img: {mask: shapes/round.png}"}, [None]),
         ({"all.csv": b"image,img2img.mask\ncat.png,shapes/round.png\n"}, [None]),
         ({"all.csv": b"image,img2img.mask\ncat.png,round.png\n"}, ["mask_missing"]),
-        ({"all.csv": b"image,img2img.mask\ncat.png,shapes/broken.png\n"}, ["image_unreadable"]),
+        ({"all.csv": b"image,img2img.mask\ncat.png,shapes/broken.png\n"}, ["mask_unreadable"]),
         ({"cat.png.yaml": b"img2img: {mask: file}"}, ["mask_missing"]),
-        ({"cat.png.yaml": b"img2img: {mask: shapes/broken.png}"}, ["image_unreadable"]),
+        ({"cat.png.yaml": b"img2img: {mask: shapes/broken.png}"}, ["mask_unreadable"]),
     ],
 )
 def test_a_check_looks_for_masks(

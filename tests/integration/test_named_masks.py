@@ -645,3 +645,74 @@ def test_a_mask_that_cannot_be_copied_for_an_hour_fails_its_job(
     assert site.jobs() == []
     site.tick(200)
     assert errors(site) == [("cat.png", "mask_missing")]
+
+
+# --- pictures with sidecars of their own ---
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_a_mask_with_a_sidecar_of_its_own_is_a_picture_too(
+    make_site: MakeSite, originals: str
+) -> None:
+    site = make_site(pipeline="two_stages", originals=originals)
+    site.put("dog.png", b"a dog")
+    site.put("dog.png.yaml", "tags: [own]\n")
+    site.put("cat.png.yaml", "img2img: {mask: dog.png}\n")
+    site.settle()
+    if originals == "archive":
+        assert site.waiting()["dog.png"] == (
+            "waits until cat.png.yaml is taken in, which names dog.png as a mask"
+        )
+        assert site.left() == {"dog.png", "dog.png.yaml", "cat.png.yaml"}
+    site.put("cat.png")
+    site.settle()
+    assert masks(site) == {"cat.png": ["dog.png"], "dog.png": []}
+    assert [job.tags for job in site.jobs() if job.name == "dog.png"] == [["own"]]
+    assert errors(site) == []
+    assert site.left() == (
+        set() if originals == "archive"
+        else {"dog.png", "dog.png.yaml", "cat.png", "cat.png.yaml"}
+    )  # fmt: skip
+
+
+def test_two_pictures_that_are_masks_of_each_other_do_not_wait_for_ever(painted: Site) -> None:
+    for name, other in (("cat", "dog"), ("dog", "cat")):
+        painted.put(f"{name}.png", name.encode())
+        painted.put(f"{name}.png.yaml", f"img2img: {{mask: {other}.png}}\n")
+    painted.tick(4000)
+    assert painted.left() == {"shapes/round.png"}
+    assert sorted(job.name for job in painted.jobs()) == ["cat.png", "dog.png"]
+
+
+# --- forms of letters ---
+
+
+COMPOSED, DECOMPOSED = "Bl\u00fcte.png", "Blu\u0308te.png"
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"), [(COMPOSED, DECOMPOSED), (DECOMPOSED, COMPOSED)], ids=["NFC", "NFD"]
+)
+@pytest.mark.parametrize("place", ["inbox", "recursive", "root", "config", "table"])
+def test_accents_of_a_path_may_have_another_form(
+    make_site: MakeSite, tmp_path: Path, written: str, stored: str, place: str
+) -> None:
+    keys: dict[str, Any] = {"recursive": place == "recursive"}
+    if place == "root":
+        keys["source_roots"] = ["root"]
+    if place == "config":
+        keys["defaults"] = {"img2img": {"mask": f"shapes/{written}"}}
+    site = make_site(pipeline="two_stages", **keys)
+    home = {"root": tmp_path / "root", "config": tmp_path}.get(place, site.inbox)
+    (home / "shapes").mkdir(parents=True)
+    (home / "shapes" / stored).write_bytes(ROUND)
+    site.put("cat.png")
+    if place == "table":
+        site.put("all.csv", f"image,img2img.mask\ncat.png,shapes/{written}\n")
+    elif place != "config":
+        site.put("cat.png.yaml", f"img2img: {{mask: 'shapes/{written}'}}\n")
+    site.settle()
+    assert [sha256(ROUND)] == [
+        file["sha256"] for job in site.jobs() for file in site.drop(job).companions or ()
+    ]
+    assert errors(site) == []

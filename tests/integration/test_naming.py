@@ -10,7 +10,7 @@ import pytest
 
 from dna_pipeline.intake.discovery.waits import LONGEST_RESTART_S
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.operations import check_plan
+from dna_pipeline.operations import check_jobs, check_plan
 from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
@@ -95,7 +95,7 @@ def held(monkeypatch) -> set[str]:
         return opened(path, *args, **options)
 
     monkeypatch.setattr(job_rows, "read_sidecar", read_sidecar)
-    monkeypatch.setattr(check_plan, "read_sidecar", read_sidecar)
+    monkeypatch.setattr(check_jobs, "read_sidecar", read_sidecar)
     monkeypatch.setattr(Path, "open", open_path)
     return names
 

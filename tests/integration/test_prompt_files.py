@@ -70,6 +70,22 @@ def test_a_text_that_comes_late_changes_the_queued_job(site: Site) -> None:
     assert site.left() == set()
 
 
+@pytest.mark.parametrize("is_late", [False, True])
+def test_a_text_that_is_wrong_is_not_called_a_yaml(site: Site, is_late: bool) -> None:
+    if is_late:
+        site.put("cat.png")
+        site.settle()
+    site.put("cat.txt", '--prompt "a" --prompt "b"')
+    if not is_late:
+        site.put("cat.png")
+    site.tick(60)
+    site.publish()
+    (text,) = site.outbox.rglob("ERROR.txt")
+    said = text.read_text("utf-8")
+    assert "The text beside the image cannot be used as its prompt file" in said
+    assert "YAML" not in said
+
+
 def test_an_option_that_is_no_parameter_fails(site: Site) -> None:
     site.put("cat.txt", "a cat\n--width 512")
     site.put("cat.png")

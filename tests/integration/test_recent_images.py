@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
+from dna_pipeline.intake.claiming import late_sidecars
 from dna_pipeline.intake.planning import recent_images
+from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.tables import Batch, BatchRow, Job
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
@@ -39,6 +42,54 @@ def test_a_job_file_that_waits_names_the_job_that_took_its_image(site: Site, tex
 
 
 @pytest.mark.slow
+def test_an_image_of_another_table_is_that_tables_and_nobody_is_advised_to_cancel_it(
+    site: Site,
+) -> None:
+    site.put("cat.png", "cat")
+    site.put("first.csv", "image\ncat.png\n")
+    site.settle()
+    job = site.job()
+    site.put("jobs.yaml", "images: [cat.png]")
+    site.put("second.csv", "image,pipeline\ncat.png,other\n")
+    site.settle()
+    sentence = (
+        f"cat.png was taken in at {clock(job)} as job {job.id[:8]} of first.csv, before this file "
+        "came; that job does what first.csv says. To have this file used too, drop it again"
+    )
+    assert site.waiting()["jobs.yaml"].endswith(sentence)
+    (wrong,) = site.rows(BatchRow, BatchRow.status == "wrong")
+    assert wrong.detail.endswith(sentence)
+
+
+def test_many_waiting_files_read_the_ledger_and_pair_the_masks_once(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "file"}})
+    calls = {"jobs": 0, "masks": 0}
+
+    def count(name: str, real: Any) -> Any:
+        def call(*arguments: Any) -> Any:
+            calls[name] += 1
+            return real(*arguments)
+
+        return call
+
+    monkeypatch.setattr(drops, "recent_jobs", count("jobs", drops.recent_jobs))
+    monkeypatch.setattr(late_sidecars, "masks_of", count("masks", late_sidecars.masks_of))
+    for number in range(5):
+        site.put(f"{number}.mask.png")
+        site.put(f"{number}.yaml", f"images: [{number}.png]")
+    for seconds in (0, 9, 10):
+        site.gate.finder.find(site.now + seconds)
+    calls.update(jobs=0, masks=0)
+    site.gate.late_sidecars.explain()
+    assert len(site.gate.finder.waiting) == 10
+    assert calls == {"jobs": 1, "masks": 1}
+    site.gate.finder.find(site.now + 20)
+    site.gate.late_sidecars.explain()
+    assert calls == {"jobs": 1, "masks": 1}
+
+
 def test_it_still_says_so_at_each_look_and_after_a_restart(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()

@@ -14,6 +14,7 @@ from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import ArtifactRow
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.publish.failure_folders import remove_failure
 from tests.integration.power import followed
 
 SIDECAR = "pipeline: two_stages\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
@@ -229,6 +230,31 @@ def test_what_people_put_into_a_failure_folder_stays(site) -> None:
     assert {name: path.read_bytes() for name, path in there.items()} == strangers
     fail_second(site)
     assert site.folders() == [f"in/failed/{folder.name}-2"]
+
+
+def test_a_failure_folder_without_files_goes_with_its_retry(site) -> None:
+    folder = failure_folder(site)
+    (folder / "sub/empty").mkdir(parents=True)
+    done = Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
+    assert done.failure_folder is None
+    assert not folder.exists()
+    assert not folder.parent.exists(), "the folder of failures is empty, too"
+    fail_second(site)
+    assert site.folders() == [f"in/failed/{folder.name}"]
+
+
+def test_a_failure_folder_that_people_emptied_is_removed(site) -> None:
+    folder = failure_folder(site)
+    outbox = site.publisher.outbox
+    (folder / "error.json").unlink()
+    job, drop = site.job(), site.drop(site.job())
+    assert remove_failure(outbox, job, drop, lambda _: False) is None
+    assert folder.is_dir(), "it holds files"
+    for path in folder.rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert remove_failure(outbox, job, drop, lambda _: False) is None
+    assert not folder.exists()
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed"])

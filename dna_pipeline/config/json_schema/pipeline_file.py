@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
 from dna_pipeline.config.json_schema.sections import finished, section, stage_section
 from dna_pipeline.config.schema import (
+    ID_PATTERN,
     InboxSpec,
     PathsSpec,
     PipelineFile,
@@ -55,7 +56,7 @@ def provider_key() -> Schema:
 
 def stage_id_key(name: str) -> Schema:
     """The schema of the key `id` of such a stage in a pipeline."""
-    pattern = "^[A-Za-z][A-Za-z0-9_]{0,39}$"
+    pattern = f"^{ID_PATTERN}$"
     about = {"description": STAGE_ID, "default_words": name}
     return {"type": "string", "pattern": pattern, **about, "values": "letters, digits and _"}
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dna_pipeline.config.batch import BATCH_KEYS
+from dna_pipeline.config.json_schema import words
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
 from dna_pipeline.config.json_schema.sections import finished, section, stage_section
 from dna_pipeline.config.schema import SidecarHead
@@ -108,7 +109,7 @@ def _inner_rows_of(parameters: Mapping[str, Schema]) -> Iterator[tuple[str, Sche
 
 
 def _without_text(schema: Schema) -> Schema:
-    left_out = ("description", "default", "default_words", "values", "unit")
+    left_out = ("description", "default", *words.EXTRAS)
     return {key: value for key, value in schema.items() if key not in left_out}
 
 

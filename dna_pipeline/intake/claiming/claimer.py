@@ -27,8 +27,8 @@ from dna_pipeline.intake.claiming.rollback import roll_back
 from dna_pipeline.intake.discovery.probe import Probed
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import ReadyDrop
 from dna_pipeline.intake.planning.known_files import Stats, to_json
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 
@@ -108,6 +108,11 @@ class Claim:
     @property
     def image(self) -> Path | None:
         return self.path("image")
+
+    @property
+    def pictures(self) -> list[InputFile]:
+        """Its companions, then its image: the files that must decode."""
+        return [file for file in self.files if file.role not in _QUOTED_ROLES]
 
     @property
     def is_as_expected(self) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import JobError, MaskMissing
+from dna_pipeline.base.errors import JobError, MaskMissing, MaskUnreadable
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import fsync_dir, remove_file
 from dna_pipeline.base.naming import printable
@@ -21,8 +21,15 @@ from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in, companions_of
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, name_of_copy
+from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, lacking, needs_of
+from dna_pipeline.intake.planning.companion_files import (
+    CompanionFiles,
+    Need,
+    lacking,
+    mask_fault,
+    needs_of,
+)
 from dna_pipeline.intake.planning.known_files import COMPANION, KnownFiles, Version
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
@@ -103,6 +110,22 @@ def _remove_copies(claim: Claim, files: tuple[InputFile, ...]) -> None:
             remove_file(claim.folder / file.name)
             del claim.stats[file.name]
     claim.files = files
+
+
+def fault_of(file: InputFile, answer: JobError) -> MaskUnreadable:
+    """The error of a companion in a claim that does not decode."""
+    source = file.source
+    name = file.reference or file.place or (source.name if isinstance(source, Path) else file.name)
+    return mask_fault(name, answer)
+
+
+def require_decodable(claim: Claim, prober: Prober) -> None:
+    """Decode the companions in a claim. Raises `MaskUnreadable` for one that cannot be read."""
+    for file in claim.pictures:
+        if file.role != "image":
+            answer = prober.probe(claim.folder / file.name)
+            if isinstance(answer, JobError):
+                raise fault_of(file, answer)
 
 
 def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Need, Source]:

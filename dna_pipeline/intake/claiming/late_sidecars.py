@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import posixpath
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from datetime import timedelta
+from functools import cached_property, partial
 from glob import escape
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ from dna_pipeline.base.errors import Failure, ImageMissing, JobError
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.config.prompt_file import is_prompt_file
+from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
+from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
@@ -31,9 +34,10 @@ from dna_pipeline.intake.discovery.scan import (
     is_yaml_name,
 )
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
@@ -43,6 +47,36 @@ log = structlog.get_logger()
 
 WINDOW = timedelta(hours=1)
 """Time after the claim of an image in which a sidecar without an image may still belong to it."""
+
+
+class _Explanations:
+    """What the explanations of many files of one inbox have in common, each made when first asked
+    for and then kept.
+
+    Args:
+        files: paths of the files that lie in the inbox.
+    """
+
+    def __init__(self, ledger: Ledger, inbox: Inbox, files: Iterable[str]) -> None:
+        self._ledger = ledger
+        self._inbox = inbox
+        self._files = files
+
+    @cached_property
+    def recent(self) -> RecentImages:
+        """The images that were claimed lately."""
+        return RecentImages(self._ledger, self._inbox)
+
+    @cached_property
+    def _alone(self) -> Container[str]:
+        """The masks that belong to no image."""
+        return masks_of(filter(is_image_name, self._files)).alone
+
+    def of_mask(self, mask: str) -> str:
+        if mask not in self._alone:
+            return ""
+        name = target_of(mask)
+        return self.recent.explanation([name], [f"{escape(name)}.*"])
 
 
 class LateSidecars:
@@ -87,48 +121,42 @@ class LateSidecars:
     def explain(self) -> None:
         """Add to the reason why a job file or a mask waits that its images were claimed before.
 
-        Asks the ledger once for each state of a file.
+        Asks about each state of a file once, and then pairs the masks and reads the ledger once for
+        all files together.
         """
         finder = self._finder
         if self._inbox.keeps:
             return
+        context = _Explanations(self._ledger, self._inbox, finder.files)
         self._explained = {
             p: entry for p, entry in self._explained.items() if finder.files.get(p) == entry[0]
         }
         for index, waiting in enumerate(finder.waiting):
             is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
             is_orphan = waiting.kind == "mask" and is_mask_name(waiting.path)
-            if (is_job_file or is_orphan) and (text := self._explanation(waiting.path)):
+            if (is_job_file or is_orphan) and (text := self._explanation(waiting.path, context)):
                 finder.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
 
-    def _explanation(self, job_file: str) -> str:
-        if (entry := self._explained.get(job_file)) is not None:
+    def _explanation(self, file: str, context: _Explanations) -> str:
+        if (entry := self._explained.get(file)) is not None:
             return entry[1]
-        if (stat := self._finder.files.get(job_file)) is None:
+        if (stat := self._finder.files.get(file)) is None:
             return ""
-        if is_mask_name(job_file):
-            text = self._explanation_of_mask(job_file)
-            self._explained[job_file] = stat, text
-            return text
+        explain = context.of_mask if is_mask_name(file) else partial(self._of_job_file, context)
+        text = explain(file)
+        self._explained[file] = stat, text
+        return text
+
+    def _of_job_file(self, context: _Explanations, job_file: str) -> str:
         reference = self._finder.reference(job_file)
-        text = ""
         if isinstance(reference, str):
             reference = References(
                 (posixpath.normpath(posixpath.join(folder_of(job_file), reference)),)
             )
-        if isinstance(reference, References):
-            missing = [path for path in reference.paths if path not in self._finder.files]
-            recent = RecentImages(self._ledger, self._inbox)
-            text = recent.explanation(missing, reference.patterns)
-        self._explained[job_file] = stat, text
-        return text
-
-    def _explanation_of_mask(self, mask: str) -> str:
-        images = [path for path in self._finder.files if is_image_name(path)]
-        if mask not in masks_of(images).alone:
+        if not isinstance(reference, References):
             return ""
-        name = target_of(mask)
-        return RecentImages(self._ledger, self._inbox).explanation([name], [f"{escape(name)}.*"])
+        missing = [path for path in reference.paths if path not in self._finder.files]
+        return context.recent.explanation(missing, reference.patterns)
 
     def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
         name = name_of(sidecar)
@@ -220,6 +248,8 @@ class LateSidecars:
         outcome, added, versions = self._add_companions(
             sidecar, drop, self._planner.outcome(data, context)
         )
+        if isinstance(outcome, Failure) and is_prompt_file(sidecar):
+            outcome = in_words_of_texts(outcome)
         work = job_rows.job_columns(self._inbox, outcome)
         text = job_rows.as_text(data)
 

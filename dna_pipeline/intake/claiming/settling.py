@@ -9,7 +9,9 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import dataclass
 
-from dna_pipeline.intake.claiming.claimer import Claim
+from dna_pipeline.base.errors import JobError
+from dna_pipeline.intake.claiming.claimer import Claim, InputFile
+from dna_pipeline.intake.claiming.companions import fault_of
 from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.completeness import incomplete_until
 from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
@@ -85,11 +87,22 @@ class Settling:
             return False  # the inbox is away
         if claim.image is None or claim.error is not None or claim.image.name not in stats:
             return True
-        answer = self._prober.probe(claim.image)
-        if incomplete_until(claim.image, answer, times.changed, now) is not None:
+        for file in claim.pictures:
+            if file.name in stats and not self._decode(claim, file, times, now):
+                return False
+        return True
+
+    def _decode(self, claim: Claim, file: InputFile, times: _Times, now: float) -> bool:
+        """Decode an image or a companion in a claim; False if it may still be written."""
+        path = claim.folder / file.name
+        answer = self._prober.probe(path)
+        if incomplete_until(path, answer, times.changed, now) is not None:
             times.at = max(times.at, now + 0.5)
             return False
-        if isinstance(answer, Probed):
+        if file.role != "image":
+            if isinstance(answer, JobError):
+                claim.error = claim.error or fault_of(file, answer).failure()
+        elif isinstance(answer, Probed):
             claim.probed = answer
         else:
             claim.error = answer.failure()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ImageUnreadable, SidecarInvalid
+from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.naming import folder_of, name_of
+from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
 from dna_pipeline.intake.claiming import claims, companions
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
@@ -21,10 +21,11 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
-from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -32,7 +33,6 @@ log = structlog.get_logger()
 _UNREADABLE = "cannot be read where it was claimed"
 
 
-@dataclass(eq=False)
 class SingleClaimer:
     """Claims single candidates of one inbox."""
 
@@ -138,7 +138,7 @@ class SingleClaimer:
         except claims.Changed:
             raise
         except (claims.ClaimError, OSError) as error:
-            claim.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
+            claim.error = _unreadable(claim, error).failure()
         try:
             data = read_sidecar(claim)
         except OSError as error:
@@ -150,6 +150,10 @@ class SingleClaimer:
         versions: dict[str, Version] = {}
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
         plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
+        if is_prompt_file(claim.row["sidecar"] or ""):
+            for item in plan.items:
+                if isinstance(item.outcome, Failure):
+                    item.outcome = in_words_of_texts(item.outcome)
         files = self._planner.companion_files(_folder_of_sidecar(claim))
         sources = companions.add_to_claim(self._ledger, claim, plan, files)
         if self._inbox.keeps and claim.ready is not None:
@@ -185,6 +189,15 @@ class SingleClaimer:
                 "drop.claimed", inbox=self._inbox.name, name=job["name"],
                 drop=job["drop_id"], status=job["status"],
             )  # fmt: skip
+
+
+def _unreadable(claim: Claim, error: Exception) -> JobError:
+    """The error of a claim of which a file could not be hashed."""
+    wrong = ImageUnreadable(f"{_UNREADABLE}: {error}")
+    file = next((file for file in claim.pictures if file.name not in claim.hashes), None)
+    if file is None or file.role == "image":
+        return wrong
+    return companions.fault_of(file, wrong)
 
 
 def _folder_of_sidecar(claim: Claim) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from dna_pipeline.base.errors import JobError
@@ -132,6 +132,7 @@ class Pairing:
 
     Attributes:
         ready: candidates, in the order of their arrival.
+        held: candidates that are ready once the file was claimed that names their image as a mask.
         waiting: files that are in no candidate yet.
         referenced: paths of the images that job files and tables name; the next `scan` looks
             for them.
@@ -140,6 +141,7 @@ class Pairing:
     ready: list[Candidate]
     waiting: list[Waiting]
     referenced: frozenset[str]
+    held: list[Candidate] = field(default_factory=list[Candidate])
 
     @property
     def next_at(self) -> float | None:

@@ -47,6 +47,7 @@ class NamingFile:
         near: images that its name fits or nearly fits. They were hardly meant to run without it.
         companions: companions of its images that it names by their paths, such as a mask.
         lacking: those of them that are not there.
+        held_by: the file that names its image as a mask and so is claimed first; "" if none does.
     """
 
     path: str
@@ -63,6 +64,7 @@ class NamingFile:
     near: list[str] = field(default_factory=list[str])
     companions: tuple[str, ...] = ()
     lacking: list[str] = field(default_factory=list[str])
+    held_by: str = ""
 
     @property
     def is_table(self) -> bool:

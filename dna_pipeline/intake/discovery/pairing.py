@@ -6,14 +6,15 @@ A YAML with an `image:` key is a job file for that image; a YAML with `images:`,
 for jobs of several images. `cat.png.yaml` is the sidecar of `cat.png`; `cat.yaml` is the sidecar of
 the one image called `cat` that no other file names. In an inbox whose pipeline uses masks,
 `cat.mask.png` is the mask of `cat.png`. An image that a YAML or a table names as the mask of
-another is no picture. A file whose partner is not yet certain waits, with a reason.
+another is no picture, unless it has a sidecar of its own. A file whose partner is not yet certain
+waits, with a reason.
 """
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 
-from dna_pipeline.base.naming import name_of
+from dna_pipeline.base.naming import name_of, nfc
 from dna_pipeline.config.image_paths import matches
 from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
@@ -75,7 +76,7 @@ def pair(
     owners.assign(files)
     waits = Waits(inbox, tracker, images, masks)
     waits.derive(files, owners.free)
-    return Pairing(waits.ready, waits.waiting, frozenset(owners.referenced))
+    return Pairing(waits.ready, waits.waiting, frozenset(owners.referenced), waits.held)
 
 
 class _Owners:
@@ -94,24 +95,39 @@ class _Owners:
         self._all = frozenset(images)
         self._owner_of: dict[str, str] = {}
         self._alike: dict[str, list[str]] = {}
+        self._masked_by: dict[str, list[NamingFile]] = {}
+        """The files that name a picture as a mask, for pictures with sidecars of their own."""
         self.free = dict.fromkeys(images)
         self.referenced: set[str] = set()
 
-    def take_companions(self, files: Sequence[NamingFile], there: Container[str]) -> None:
-        """Take the companions that files name out of the images, unless one is named as an image.
+    def take_companions(self, files: Sequence[NamingFile], there: Collection[str]) -> None:
+        """Take the companions that files name out of the images, unless one is named as an image
+        or has a sidecar of its own.
 
         Args:
             there: all images of the inbox, masks too.
         """
+        if not any(file.companions for file in files):
+            return
+        stored = {nfc(path): path for path in there}
+        sidecars = [file.path for file in files if file.names is None and not file.is_table]
+        keys = [(of_image, set(map(key, sidecars))) for of_image, key in MATCHES]
         named = {file.names for file in files if isinstance(file.names, str)}
         for file in files:
             named.update(file.names.paths if isinstance(file.names, References) else ())
         for file in files:
             self.referenced.update(file.companions)
+            file.companions = tuple(
+                path if path in there else stored.get(nfc(path), path) for path in file.companions
+            )
             file.lacking = [path for path in file.companions if path not in there]
             file.is_unknown = any(map(self._is_unknown, file.lacking))
             for path in file.companions:
-                if path not in named:
+                if path in named:
+                    continue
+                if path in self.free and any(of_image(path) in names for of_image, names in keys):
+                    self._masked_by.setdefault(path, []).append(file)
+                else:
                     self.free.pop(path, None)
 
     def assign(self, files: Sequence[NamingFile]) -> None:
@@ -141,11 +157,34 @@ class _Owners:
         lone = [file for file in lone if not is_table_name(without_suffix(file.path))]
         for file, images in self._match(lone, NEAR_MATCHES):
             file.near = images
+        self._hold([*plain, *prompts])
         for file, names in batches:
             file.images += self._fitting(names)
             alike = ((path, image) for path in file.missing for image in self._images_like(path))
             owners = ((p, name_of(self._owner_of[i])) for p, i in alike if i in self._owner_of)
             file.claimed_by_others = tuple(dict(owners).items())
+
+    def _hold(self, files: Sequence[NamingFile]) -> None:
+        """Hold the sidecars of pictures that other files name as masks until those are claimed:
+        their claims copy the mask from the inbox, and the picture's own claim moves it.
+
+        Files that would wait for one another in a circle are not held.
+        """
+        if self._keeps:
+            return
+        waiting: dict[NamingFile, list[NamingFile]] = {}
+        for file in files:
+            others = [o for image in file.images for o in self._masked_by.get(image, ())]
+            if others := [other for other in others if other is not file]:
+                waiting[file] = others
+        free = [other for others in waiting.values() for other in others if other not in waiting]
+        while free:
+            first = free.pop()
+            held = [file for file, others in waiting.items() if first in others]
+            for file in held:
+                file.held_by = first.path
+                del waiting[file]
+            free += held
 
     def _assign_path(self, file: NamingFile, target: str) -> None:
         self.referenced.add(target)

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.base.naming import folded
+from dna_pipeline.base.naming import folded, forms_of
 from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
@@ -274,12 +274,19 @@ class _Walk:
         return ""
 
     def look_up(self, relative: str) -> None:
-        """Note the image at that path if it is one and no folder in the path is a link."""
+        """Note the image at that path if it is one and no folder in the path is a link; accents may
+        be written in another form there."""
+        for form in forms_of(relative):
+            if self._look_up(form):
+                return
+
+    def _look_up(self, relative: str) -> bool:
+        """Note the image at exactly that path; False if nothing is there."""
         parts = relative.split("/")
         if any(_is_never_taken(part) for part in parts) or not is_image_name(relative):
-            return
+            return True
         if self._inbox.ignore and _matches(relative, self._inbox.ignore):
-            return
+            return True
         path = self._inbox.path
         try:
             for folder in parts[:-1]:
@@ -287,16 +294,17 @@ class _Walk:
                 status = path.lstat()
                 if is_link(status) or not stat.S_ISDIR(status.st_mode):
                     self.ignored.setdefault(relative, "not reached through folders alone")
-                    return
+                    return True
             status = (path / parts[-1]).lstat()
             self._list_partials(relative)
         except (OSError, ValueError):
-            return
+            return False
         if reason := self._refused(status):
             self.ignored.setdefault(relative, reason)
-            return
+            return True
         self._note(relative, status)
         self.ignored.pop(relative, None)
+        return True
 
     def _refused(self, status: os.stat_result) -> str:
         """Reason why a file that a job file names cannot be claimed, by its lstat; "" if none."""

@@ -61,6 +61,8 @@ class Waits:
         partner = f"a sidecar{which}{' and a mask' if inbox.pairs_masks else ''}"
         self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for {partner}"
         self.ready: list[Candidate] = []
+        self.held: list[Candidate] = []
+        self._held_files: list[tuple[NamingFile, Sequence[str]]] = []
         self.waiting: list[Waiting] = []
 
     def derive(self, files: Iterable[NamingFile], free: Iterable[str]) -> None:
@@ -84,6 +86,8 @@ class Waits:
             self._add_lone(image, stems)
         for mask, reason in self._masks.alone.items():
             self._add_lone_mask(mask, reason)
+        for file, paths in self._held_files:
+            self._wait_for_first(file, paths)
         self.ready.sort(key=self._arrival)
 
     def _add(self, paths: Sequence[str], candidates: Iterable[Candidate]) -> None:
@@ -280,11 +284,30 @@ class Waits:
         until = self._end_of_mask_wait(file)
         if until is None or not all(map(self._tracker.is_settled, files)):
             error = _error_of(file, file.images)
-            self._add(files, [self._candidate(image, file, error) for image in file.images])
+            candidates = [self._candidate(image, file, error) for image in file.images]
+            self._add_or_hold(file, files, candidates)
             return
         reason = f"waits {self._mask_wait_s:g} s for a mask"
         for path in files:
             self._wait(path, reason, until, "mask", is_long=self._mask_wait_s > LONG_S)
+
+    def _add_or_hold(
+        self, file: NamingFile, paths: Sequence[str], candidates: Sequence[Candidate]
+    ) -> None:
+        """As `_add`, but hold the candidates if the claim of another file needs their image."""
+        if not file.held_by:
+            self._add(paths, candidates)
+            return
+        self.held += candidates
+        self._held_files.append((file, paths))
+
+    def _wait_for_first(self, file: NamingFile, paths: Sequence[str]) -> None:
+        """Let the files of a held sidecar wait for the file that is claimed before it."""
+        other = name_of(file.held_by)
+        reason = f"waits until {other} is taken in, which names {name_of(file.images[0])} as a mask"
+        is_long = all(file.held_by not in (c.sidecar, c.table) for c in self.ready)
+        for path in paths:
+            self._wait(path, reason, None, "partner", is_long=is_long)
 
     def _wait_for_named(self, file: NamingFile) -> Waiting | None:
         """Wait of a sidecar or job file for companions that it names; None if there is none."""

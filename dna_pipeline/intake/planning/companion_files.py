@@ -7,16 +7,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import JobError, MaskMissing, PathEscapesInbox
-from dna_pipeline.base.naming import printable
+from dna_pipeline.base.errors import (
+    ImageTooLarge,
+    ImageTooSmall,
+    JobError,
+    MaskMissing,
+    MaskUnreadable,
+    PathEscapesInbox,
+)
+from dna_pipeline.base.naming import forms_of, printable
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
-from dna_pipeline.config.companion_paths import paths_in_config
+from dna_pipeline.config.companion_paths import named_companions, paths_in_config
 from dna_pipeline.config.image_paths import Place, places, slashed
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.config.yaml12 import Document, dotted, is_mapping
 from dna_pipeline.intake.discovery.scan import is_image_name, is_passed_over
 from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.references import escape_error
 from dna_pipeline.intake.planning.source_roots import literal_file, obstacle, unreachable_reason
 from dna_pipeline.stages import companions
@@ -58,6 +67,7 @@ class CompanionFiles:
         self._look = look
         self._own = paths_in_config(config)
         self._cache: dict[str, Source | JobError] = {}
+        self._nearest = NearestImages()
 
     def find(self, role: str, reference: str, image: str) -> Source:
         """The file of a companion that did not lie beside its image.
@@ -84,11 +94,11 @@ class CompanionFiles:
         if (text := reference.strip()) in self._own:
             path = self._config.file.parent / text
             require_answer(self._look, path.parent)
-            if path.is_file():
-                return Source(path, None, real=Path(os.path.realpath(path)))
+            if (source := _anywhere(self._config.file.parent, text)) is not None:
+                return source
             raise MaskMissing(f"{role}: there is no {path}, which pipeline.yaml names")
-        if self._free_from is not None and (path := self._free_from / text).is_file():
-            return Source(path, None, real=Path(os.path.realpath(path)))
+        if self._free_from is not None and (source := _anywhere(self._free_from, text)) is not None:
+            return source
         try:
             options = places(self._inbox, self._folder, text)
         except PathEscapesInbox as error:
@@ -106,7 +116,8 @@ class CompanionFiles:
     def _at(self, place: Place) -> Source | None:
         if place.root is None:
             path = _inside(self._inbox.path, place.path)
-            return None if path is None else Source(path, place.path)
+            relative = None if path is None else path.relative_to(self._inbox.path).as_posix()
+            return None if path is None else Source(path, relative)
         require_answer(self._look, place.root)
         if (file := literal_file(place, self._inbox.source_roots)) is None:
             return None
@@ -116,7 +127,12 @@ class CompanionFiles:
 
     def _unreachable(self, role: str, options: Iterable[Place], text: str) -> Source:
         """A companion that may lie in a place that cannot be looked at. Raises `MaskMissing`."""
+        options = list(options)
         why_missing = f"there is no {shown(printable(slashed(text)))}"
+        near = (self._nearest.like(self._inbox.path / place.path) for place in options)
+        if name := next(filter(None, near), ""):
+            folder, slash, _ = slashed(text).rpartition("/")
+            why_missing += f"; did you mean {shown(printable(folder + slash + name))}?"
         for place in options:
             path = self._inbox.path / place.path
             if why := unreachable_reason(path, through_links=place.root is not None):
@@ -132,9 +148,18 @@ def _inside(home: Path, text: str) -> Path | None:
     text = os.path.normpath(slashed(text))
     if text.startswith(("/", "..")) or any(map(is_passed_over, text.split("/"))):
         return None
-    path = home / text
-    is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / text
-    return path if is_direct and path.is_file() else None
+    for form in forms_of(text):
+        path = home / form
+        is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / form
+        if is_direct and path.is_file():
+            return path
+    return None
+
+
+def _anywhere(home: Path, text: str) -> Source | None:
+    """The file at a path that starts at a folder and may lead anywhere; None if there is none."""
+    path = next((path for form in forms_of(text) if (path := home / form).is_file()), None)
+    return None if path is None else Source(path, None, real=Path(os.path.realpath(path)))
 
 
 def lacking(files: Iterable[Mapping[str, Any]], needs: Iterable[Need]) -> list[Need]:
@@ -143,14 +168,76 @@ def lacking(files: Iterable[Mapping[str, Any]], needs: Iterable[Need]) -> list[N
     return [need for need in needs if need not in there]
 
 
-def find_needed(files: CompanionFiles, spec: JobSpec, image: Source) -> dict[Need, Source]:
+def find_needed(
+    files: CompanionFiles,
+    spec: JobSpec,
+    image: Source,
+    asked_by: Mapping[Need, str] | None = None,
+) -> dict[Need, Source]:
     """The companions that a job names by their paths.
+
+    Args:
+        asked_by: the keys that errors name; None to name the roles.
 
     Raises `JobError` if one is missing, or one that should lie beside the image.
     """
-    needs = needs_of(spec)
     beside = [] if image.mask is None else [{"role": "mask"}]
-    return {need: files.find(*need, image=image.path.name) for need in lacking(beside, needs)}
+    sources: dict[Need, Source] = {}
+    for need in lacking(beside, needs_of(spec)):
+        try:
+            sources[need] = files.find(*need, image=image.path.name)
+        except JobError as error:
+            error.where = (asked_by or {}).get(need, error.where)
+            raise
+    return sources
+
+
+def missing_masks(files: CompanionFiles, document: Document) -> list[JobError]:
+    """The errors of the companions that a document names and that are not there, for a document
+    with other faults, which cannot be resolved."""
+    errors: list[JobError] = []
+    for role, path, place in named_companions(document):
+        try:
+            files.find(role, path, image="")
+        except JobError as error:
+            error.where = dotted(place)
+            error.detail = f"{document.start(place)}{error.detail}"
+            errors.append(error)
+    return errors
+
+
+def asking_keys(spec: JobSpec, document: Document) -> dict[Need, str]:
+    """By each companion that a job needs, the key that asks for it, like `img2img.mask`.
+
+    Args:
+        document: the sidecar or row of the job, which may write the stage's id or its type.
+    """
+    keys: dict[Need, str] = {}
+    for stage in spec.stages:
+        for role, reference in companions.needed([{"type": stage.type, "params": stage.params}]):
+            names = (stage.id, stage.type)
+            own = (n for n in names if is_mapping(v := document.value.get(n)) and role in v)
+            keys.setdefault((role, reference), f"{next(own, stage.id)}.{role}")
+    return keys
+
+
+_WRONG_SIZES: dict[type[JobError], str] = {
+    ImageTooSmall: " is too small",
+    ImageTooLarge: " is too large",
+}
+
+
+def mask_fault(mask: str, answer: JobError, where: str = "mask") -> MaskUnreadable:
+    """The error of a mask that does not decode: a fault of that file and not of its image.
+
+    Args:
+        mask: its path, for people.
+        answer: error of the decoder, which speaks of images.
+        where: key that asks for the mask.
+    """
+    wrong_size = _WRONG_SIZES.get(type(answer), "")
+    text = f"mask {printable(mask)}{wrong_size}: {answer.detail}"
+    return MaskUnreadable(text, hint=answer.hint, where=where)
 
 
 def needs_of(spec: JobSpec) -> list[Need]:

@@ -6,7 +6,7 @@ import os
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from posixpath import join, normpath
@@ -21,7 +21,6 @@ from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import (
     Candidate,
     Pairing,
-    ReadReference,
     Reference,
     References,
     Unreadable,
@@ -32,13 +31,16 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
+from dna_pipeline.intake.planning.companion_files import mask_fault
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop, is_processed, key_path, stats_of
 from dna_pipeline.intake.planning.references import (
     NamedCompanions,
     companion_places,
     find_companions,
     read_reference,
 )
+from dna_pipeline.intake.planning.source_roots import stored_form
 
 log = structlog.get_logger()
 
@@ -62,54 +64,6 @@ class _Probe:
     answer: Probed | JobError
     since: float
     probed_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class ReadyDrop:
-    """A candidate that may be claimed now.
-
-    Attributes:
-        stats: stats of its files at the last scan.
-        key_path: the path in the inbox under which known files record it.
-        error: error of its job, from pairing or from decoding.
-        probed: the size of its image, if that decodes.
-        shares_sidecar: True if a further candidate needs the same YAML, so that this one gets a
-            copy.
-        companion_stats: status of the companions that lie outside of the inbox, by absolute path.
-    """
-
-    candidate: Candidate
-    stats: Stats
-    key_path: str
-    error: JobError | None = None
-    probed: Probed | None = None
-    shares_sidecar: bool = False
-    companion_stats: Mapping[str, FileStat] = field(default_factory=dict[str, FileStat])
-
-
-def key_path(candidate: Candidate, read: ReadReference) -> str:
-    """The path under which known files record a drop.
-
-    For a job file and a table it is their own path, since two job files of one image are two drops.
-    """
-    sidecar = candidate.sidecar
-    if candidate.table is not None:
-        return candidate.table
-    if sidecar is not None and isinstance(read(sidecar), str | References):
-        return sidecar
-    return candidate.image or sidecar or ""
-
-
-def is_processed(
-    known_files: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
-) -> bool:
-    """True if the candidate was processed before in its present state; `path` is its `key_path`."""
-    error = candidate.error.code if candidate.error else None
-    return known_files.is_unchanged(path, _stats(candidate, files), error)
-
-
-def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
-    return {path: files[path] for path in candidate.paths if path in files}
 
 
 class CandidateFinder:
@@ -198,13 +152,13 @@ class CandidateFinder:
             return None
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        return candidate, _stats(candidate, self.files)
+        return candidate, stats_of(candidate, self.files)
 
     def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        stats = _stats(candidate, self.files)
+        stats = stats_of(candidate, self.files)
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
         if self._waits_for_root(candidate, now):
@@ -242,8 +196,10 @@ class CandidateFinder:
                 return None
             if not isinstance(answer, JobError):
                 probed = answer
-            elif path not in self._own_paths:
+            elif path == candidate.image:
                 return answer, None
+            elif path not in self._own_paths:
+                return mask_fault(path, answer), None
         return None, probed
 
     def mark_claimed(self, path: str) -> None:
@@ -300,7 +256,7 @@ class CandidateFinder:
         A companion that is not there is left out: its job says so, if it needs that companion.
         """
         own = [file for file in self._own_companions if self._look_at(file.parent).is_there]
-        paths = [os.path.realpath(file) for file in own]
+        paths = [os.path.realpath(stored_form(file)) for file in own]
         self._own_paths.update(paths)
         if candidate.sidecar is not None:
             paths += map(str, self._named_companions(candidate.sidecar).root_files)

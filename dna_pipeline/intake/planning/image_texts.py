@@ -14,18 +14,10 @@ _UNREAD: Mapping[str, str] = {"parameters": ""}
 
 
 class ImageTexts:
-    """Reads the texts of images.
-
-    Attributes:
-        reads: how often texts were asked for.
-    """
-
-    def __init__(self) -> None:
-        self.reads = 0
+    """Reads the texts of images."""
 
     def of(self, file: Path | None) -> Mapping[str, str]:
         """Texts of an image; an empty prompt for None. Raises `MetadataError`."""
-        self.reads += 1
         if file is None:
             return _UNREAD
         try:

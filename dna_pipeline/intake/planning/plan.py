@@ -16,8 +16,11 @@ from dna_pipeline.config.batch import BatchHead, Row
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.sidecar import JobSpec
-from dna_pipeline.intake.planning.companion_files import Need
+from dna_pipeline.intake.planning.companion_files import Need, mask_fault
 from dna_pipeline.intake.planning.named_images import Source
+
+_BESIDE: Need = ("mask", "")
+"""The mask that lies beside its image."""
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +32,7 @@ class PlanItem:
         outcome: the resolved job of the plan of one image, or the error that this job will have.
         key: its dedup key; None if it is done whatever was done before.
         named: the companions that a row of a batch names by their paths.
+        asked_by: by each companion that such a row needs, the key that asks for it.
         job: its row of the ledger's table `jobs`, once its image was claimed.
     """
 
@@ -38,6 +42,7 @@ class PlanItem:
     outcome: JobSpec | Failure | None = None
     key: str | None = None
     named: dict[Need, Source] = field(default_factory=dict[Need, Source])
+    asked_by: dict[Need, str] = field(default_factory=dict[Need, str])
     job: dict[str, Any] | None = None
 
 
@@ -98,11 +103,22 @@ def image_error(item: PlanItem) -> JobError | None:
     source = item.source
     if item.error is not None or source is None:
         return item.error
-    for mask in (source.mask, *item.named.values()):
-        if source.error is None and mask is not None and mask.error is not None:
-            source = mask
-    if source.error is None:
-        return None
-    unit = item.row.document.place(("image",)) if item.row.document.unit == "row" else ""
-    text = f"{unit}: image: {source.error.detail}" if unit else source.error.detail
-    return type(source.error)(text, hint=source.error.hint, where="image")
+    is_row = item.row.document.unit == "row"
+    if (error := source.error) is not None:
+        unit = item.row.document.place(("image",)) if is_row else ""
+        text = f"{unit}: image: {error.detail}" if unit else error.detail
+        return type(error)(text, hint=error.hint, where="image")
+    error = _mask_error(item, source)
+    if error is not None and is_row:
+        error.detail = f"row {item.row.number}: {error.detail}"
+    return error
+
+
+def _mask_error(item: PlanItem, image: Source) -> JobError | None:
+    """The first error of the masks of a row, named by the key that asks for the mask."""
+    masks = ({_BESIDE: image.mask} if image.mask is not None else {}) | item.named
+    for need, mask in masks.items():
+        if mask.error is not None:
+            name = mask.relative or str(mask.path)
+            return mask_fault(name, mask.error, item.asked_by.get(need, "mask"))
+    return None

@@ -22,6 +22,7 @@ from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
+    BATCH_KEYS,
     Row,
     combinations,
     count_of,
@@ -32,13 +33,19 @@ from dna_pipeline.config.batch import (
     rows_of_table,
 )
 from dna_pipeline.config.job_context import JobContext
+from dna_pipeline.config.problems import joined
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, find_needed
+from dna_pipeline.intake.planning.companion_files import (
+    CompanionFiles,
+    asking_keys,
+    find_needed,
+    missing_masks,
+)
 from dna_pipeline.intake.planning.file_identities import FileIdentities, ModelIdentities
 from dna_pipeline.intake.planning.image_texts import ImageTexts
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
@@ -46,6 +53,9 @@ from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import companions
+
+_MOST_FAULTS = 100
+"""Most combinations of one document whose faults are collected."""
 
 _SAMPLES = (
     JobContext("a.png", "a", "a", "a", 1, "0" * 64),
@@ -88,9 +98,12 @@ class Planner:
             items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
-        head = head_of(document)
         context = job_rows.context_of(self._inbox, folder, name, sha256, file)
-        specs = self._specs(document, context, draw)
+        try:
+            head = head_of(document)
+            specs = self._specs(document, context, draw)
+        except JobError as error:
+            raise self._with_other_faults(error, document, context) from None
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
             for number, (each, spec) in enumerate(specs, 1)
@@ -126,10 +139,38 @@ class Planner:
         if document.value.get("matrix") is None and count_of(document) == 1:
             return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
-        return [
-            (each, self._resolve(each, draw, replace(context, batch=batch, row=number), seeds))
-            for number, each in enumerate(combinations(document), 1)
-        ]
+        specs: list[tuple[Document, JobSpec]] = []
+        errors: list[JobError] = []
+        for number, each in enumerate(combinations(document), 1):
+            try:
+                of_row = replace(context, batch=batch, row=number)
+                specs.append((each, self._resolve(each, draw, of_row, seeds)))
+            except JobError as error:
+                errors.append(error)
+                if len(errors) == _MOST_FAULTS:
+                    break
+        if errors:
+            raise joined(errors)
+        return specs
+
+    def _with_other_faults(
+        self, error: JobError, document: Document, context: JobContext
+    ) -> JobError:
+        """The error of a document, with the faults that it hid."""
+        errors = [error]
+        for check in (head_of, combinations):
+            try:
+                check(document)
+            except JobError as other:
+                errors.append(other)
+        # Without its axes, a document may seem to lack what only they say.
+        if not is_mapping(matrix := document.value.get("matrix")) or "pipeline" not in matrix:
+            rest = {k: v for k, v in document.value.items() if k not in BATCH_KEYS}
+            try:
+                self._resolve(Document(rest, document.lines, document.unit), lambda: 0, context)
+            except JobError as other:
+                errors.append(other)
+        return joined(errors)
 
     def resolve_one(
         self,
@@ -162,20 +203,28 @@ class Planner:
     def _plain(self) -> JobSpec | None:
         """Job of an image without a sidecar; None if it depends on the image, on chance or
         on a file."""
-        drawn: list[int] = []
-        files = self._wildcards, self._image_texts
-        reads = [file.reads for file in files]
+        asked: list[str] = []
 
         def draw() -> int:
-            drawn.append(0)
+            asked.append("chance")
             return 0
 
+        def lines(name: str) -> Sequence[str]:
+            asked.append(name)
+            return self._wildcards.lines(name)
+
+        def texts() -> Mapping[str, str]:
+            asked.append("texts")
+            return self._image_texts.of(None)
+
+        def sample(context: JobContext) -> JobSpec:
+            return resolve(self._config, self._inbox, None, draw, context, None, lines, texts)
+
         try:
-            one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
+            one, other = map(sample, _SAMPLES)
         except JobError:
             return None
-        is_fixed = one == other and not drawn and [file.reads for file in files] == reads
-        return one if is_fixed else None
+        return one if one == other and not asked else None
 
     # --- job files and tables ---
 
@@ -203,8 +252,9 @@ class Planner:
         plan.head = head_of(document)
         files = self.companion_files(folder)
         for item in plan.items:
-            if item.error is None:
-                item.error = self.row_error(plan, item, files)
+            errors = [item.error, self.row_error(plan, item, files)]
+            if errors := [error for error in errors if error is not None]:
+                item.error = joined(errors)
         used = [item.source for item in plan.items if item.source and item.error is None]
         plan.sources = list(dict.fromkeys(used))
         named = (s for item in plan.items if item.error is None for s in item.named.values())
@@ -227,10 +277,17 @@ class Planner:
         Args:
             files: finds the companions of the row; None to leave them out.
         """
+        document = item.row.document
         try:
-            spec = self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
-            if files is not None and item.source is not None:
-                item.named = find_needed(files, spec, item.source)
+            spec = self._resolve(document, lambda: 0, self._context(plan, item, None))
+        except JobError as error:
+            missing = [] if files is None else missing_masks(files, document)
+            return joined([_with_row(item.row, each) for each in (error, *missing)])
+        if files is None or item.source is None:
+            return None
+        item.asked_by = asking_keys(spec, document)
+        try:
+            item.named = find_needed(files, spec, item.source, item.asked_by)
         except JobError as error:
             return _with_row(item.row, error)
         return None

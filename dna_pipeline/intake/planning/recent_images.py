@@ -27,11 +27,19 @@ is only a help."""
 
 @dataclass(frozen=True, slots=True)
 class RecentImage:
-    """An image that was claimed, by its path in the inbox, and its newest job."""
+    """An image that was claimed, and its newest job.
+
+    Attributes:
+        path: its path in the inbox.
+        job: id of that job.
+        at: time at which it was claimed.
+        file: name of the table or job file that asked for that job; None if none did.
+    """
 
     path: str
     job: str
     at: datetime
+    file: str | None
 
 
 class RecentImages:
@@ -41,10 +49,10 @@ class RecentImages:
         since = utcnow() - WINDOW
         rows = ledger.transact(lambda s: drops.recent_jobs(s, inbox.name, MOST_LOOKED_AT))
         self._images: dict[str, RecentImage] = {}
-        for folder, name, job, at in rows:
+        for folder, name, job, at, file in rows:
             path = posixpath.join(folder, name)
             if at >= since and is_image_name(name):
-                self._images.setdefault(fold(path), RecentImage(path, job, at))
+                self._images.setdefault(fold(path), RecentImage(path, job, at, file))
 
     def explanation(self, paths: Iterable[str], patterns: Iterable[str] = ()) -> str:
         """Sentence about the recent images at one of the paths, or that one of the globs fits, and
@@ -60,12 +68,18 @@ class RecentImages:
 
 def _sentence(newest: RecentImage, number: int) -> str:
     at, job = briefly(newest.at, utcnow()), newest.job[:8]
+    name = f"job {job}" if newest.file is None else f"job {job} of {newest.file}"
     if number == 1:
-        what, it = f"{newest.path} was taken in at {at} as job {job}", "it"
+        what, it = f"{newest.path} was taken in at {at} as {name}", "it"
     else:
         others = number_of(number - 1, "more image")
-        what, it = f"{newest.path} (at {at}, as job {job}) and {others} were taken in", "them"
+        what, it = f"{newest.path} (at {at}, as {name}) and {others} were taken in", "them"
+    what = f"{what}, before this file came"
+    if newest.file is not None:
+        # That job was asked for, perhaps by someone else, so nobody is advised to cancel it.
+        keeps = f"that job does what {newest.file} says"
+        return f"{what}; {keeps}. To have this file used too, drop {it} again"
     return (
-        f"{what}, before this file came; to have this file used, drop {it} again "
+        f"{what}; to have this file used, drop {it} again "
         f"(`dna-pipeline cancel {job}` ends that job if it still waits)"
     )

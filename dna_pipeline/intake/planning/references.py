@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox
-from dna_pipeline.base.naming import printable
+from dna_pipeline.base.naming import forms_of, printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
@@ -138,7 +138,7 @@ def find_companions(
     for places_of_one in options:
         first = places_of_one[0]
         inside = {first.path: None} if first.root is None else {}
-        if inside and is_file(inbox.path / first.path):
+        if any(is_file(inbox.path / form) for path in inside for form in forms_of(path)):
             paths |= inside
             continue
         own_roots = [place.root for place in places_of_one if place.root is not None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
+from dna_pipeline.base.naming import forms_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.image_paths import Place, is_pattern, matches, may_lead
 from dna_pipeline.config.schema import Inbox
@@ -38,6 +39,12 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
 
 
+def stored_form(path: Path) -> Path:
+    """The path with its accents in the form in which a file of that name is stored; the path as it
+    is if there is none."""
+    return Path(next(filter(is_file, forms_of(str(path))), path))
+
+
 def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
     """Return the first source root that cannot be used, and the reason; None if all can be used.
 
@@ -52,10 +59,10 @@ def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] |
 
 
 def literal_file(place: Place, roots: Sequence[Path]) -> SourceRootFile | None:
-    """The file at a place's path, read as no glob; None if there is none."""
-    if not is_file(place.path):
-        return None
-    return SourceRootFile(Path(place.path), _real_path(place.path, roots))
+    """The file at a place's path, read as no glob, whatever the form of its accents; None if there
+    is none."""
+    path = next(filter(is_file, forms_of(place.path)), None)
+    return None if path is None else SourceRootFile(Path(path), _real_path(path, roots))
 
 
 def source_root_files(place: Place, roots: Sequence[Path]) -> list[SourceRootFile]:

@@ -16,16 +16,11 @@ _Stat = tuple[int, int, int]
 
 
 class WildcardFiles:
-    """Reads the wildcard files of a folder, each again only when it was changed.
-
-    Attributes:
-        reads: how often lines were asked for.
-    """
+    """Reads the wildcard files of a folder, each again only when it was changed."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._cache: dict[str, tuple[_Stat, tuple[str, ...]]] = {}
-        self.reads = 0
 
     def lines(self, name: str) -> Sequence[str]:
         """Lines of the file of that name, without comments (`#`) and blank lines.
@@ -33,7 +28,6 @@ class WildcardFiles:
         Raises:
             TemplateError: there is no such file in the folder, or it has no lines that can be read.
         """
-        self.reads += 1
         path = self._folder / f"{name}.txt"
         if not _is_inside(name) or not path.is_file():
             raise TemplateError(self._absent(name))

@@ -199,10 +199,10 @@ def submit(
 
     config = load_to_write(context)
     parameters = settings or []
-    submissions = [(image, _submission(image, parameters)) for image in images]
+    submissions = [(image, _submission(image, parameters, mask)) for image in images]
     if mask is not None and not mask.is_file():
         raise ConfigError(f"--mask {mask}: there is no such file")
-    jobs, problems = submit_all(config, submissions, pipeline, parameters, mask)
+    jobs, problems = submit_all(config, submissions, pipeline, parameters)
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:
@@ -213,11 +213,11 @@ def submit(
         raise ConfigError("\n".join(problems))
 
 
-def _submission(image: str, settings: list[str]) -> Submission:
+def _submission(image: str, settings: list[str], mask: Path | None) -> Submission:
     from dna_pipeline.operations.submit import Submission
 
     if image == "-":
-        return Submission("stdin", sys.stdin.buffer)
+        return Submission("stdin", sys.stdin.buffer, mask)
     if Path(image).is_dir():
         some = Path(image, "*.png")
         raise ConfigError(
@@ -227,4 +227,4 @@ def _submission(image: str, settings: list[str]) -> Submission:
     if not Path(image).is_file():
         mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
         raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
-    return Submission(Path(image).name, Path(image))
+    return Submission(Path(image).name, Path(image), mask)

@@ -1,4 +1,4 @@
-"""Finds and removes what transfers of models that were cut off left in hidden folders."""
+"""Find and remove files in hidden folders of transfers of models that were cut off."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def list_leftovers(config: Config) -> list[dict[str, Any]]:
 
 
 def list_unneeded(config: Config) -> list[dict[str, Any]]:
-    """List those of them from which no pull of a model that pipeline.yaml lacks would go on."""
+    """List the leftovers that no pull of a missing model of pipeline.yaml would continue, each as
+    `list_leftovers` gives it."""
     pins = load_pins()
     placements = [
         placement
@@ -33,7 +34,7 @@ def list_unneeded(config: Config) -> list[dict[str, Any]]:
 
 
 def discard_leftovers(config: Config) -> list[dict[str, Any]]:
-    """Remove these folders. Returns each with `path` and `bytes`.
+    """Remove all leftovers. Returns them as `list_leftovers` gives them.
 
     Raises:
         TransferFailed: a transfer works in one of them now; nothing was removed.

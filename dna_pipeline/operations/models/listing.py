@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from dna_pipeline.base.layout import WILDCARDS
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights import extra_files
@@ -13,7 +14,6 @@ from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
 
-WILDCARDS = "wildcards"
 """Folder of wildcard files below the data folder."""
 
 
@@ -95,7 +95,7 @@ def _extras(data: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(root.rglob("*.txt")):
         if path.is_file():
             name = path.relative_to(root).with_suffix("").as_posix()
-            yield _extra(extra_files.Entry("wildcards", name, path, None, None, []))
+            yield _extra(extra_files.Entry(WILDCARDS, name, path, None, None, []))
 
 
 def _extra(entry: extra_files.Entry) -> dict[str, Any]:

@@ -18,9 +18,9 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import key_path
 from dna_pipeline.intake.planning.known_files import Version, rows_of
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import key_path
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger

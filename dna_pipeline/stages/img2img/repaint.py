@@ -13,6 +13,7 @@ from dna_pipeline.media import repaint_mask
 from dna_pipeline.media.flat import flattened, resized
 from dna_pipeline.media.matte import cut_out
 from dna_pipeline.media.repaint_mask import Box, MaskEdit
+from dna_pipeline.stages.img2img import mask_shape
 
 Draw = Callable[[Image.Image, Image.Image], Image.Image]
 """Redraws a picture (RGB) where a mask of the same size is white."""
@@ -24,22 +25,16 @@ NO_TRANSPARENCY = (
 )
 
 
-LARGEST_DIFFERENCE = 0.01
-"""Part of its height by which a mask may be too high or too low for the shape of its picture."""
-
-
 def scaling_remarks(mask: Image.Image, picture: Image.Image) -> list[str]:
     """Remarks on the scaling of a mask to the size of its picture.
 
-    Raises `MaskMismatch` if the two differ in shape by more than rounding explains: such a mask is
-    that of another picture, or was cropped, and stretching would put it in the wrong place.
+    Raises `MaskMismatch` if the two differ in shape; see `mask_shape.mismatch`.
     """
     if mask.size == picture.size:
         return []
-    sizes = [f"{one.width} x {one.height} px" for one in (mask, picture)]
-    height = mask.width * picture.height / picture.width
-    if abs(mask.height - height) > max(1, LARGEST_DIFFERENCE * height):
-        raise MaskMismatch(f"the mask has {sizes[0]}, the picture {sizes[1]}")
+    if (text := mask_shape.mismatch(mask.size, picture.size)) is not None:
+        raise MaskMismatch(text)
+    sizes = [mask_shape.in_words(one.size) for one in (mask, picture)]
     return [f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."]
 
 

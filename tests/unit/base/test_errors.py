@@ -37,7 +37,7 @@ def test_every_code_of_the_contract_is_there_once():
     codes = [error.code for error in below(JobError)]
     assert len(codes) == len(set(codes))
     added = {"background_not_plain", "compiler_missing", "stage_failed", "unwrap_failed"}
-    added |= {"video_failed", "mask_missing", "mask_mismatch"}
+    added |= {"video_failed", "mask_missing", "mask_mismatch", "mask_unreadable"}
     assert set(codes) == {*CONTRACT, *added}
     assert sorted(error.code for error in below(Hold)) == sorted(HOLDS)
 

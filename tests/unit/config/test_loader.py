@@ -396,10 +396,8 @@ def test_one_wrong_key_of_an_inbox(told, cases):
     pipeline: 5
         inboxes[0].pipeline: should be text, not 5; put it in quotes
     pipeline: mesh, colour: 5
-        unknown key 'inboxes[0].colour'; known here: defaults, existing, hours, ignore, include,
-        latest, metadata, name, on_change, on_duplicate, originals, path, pipeline, priority,
-        prompt_files, recursive, rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds,
-        source_roots, watch
+        unknown key 'inboxes[0].colour'; similar ones: hours; docs/reference.md lists all 22 that
+        are known here
     pipeline: mesh, hours: 22-6
         inboxes[0].hours: should be two times like "22:00-06:00", not '22-6'
     pipeline: mesh, hours: 22:00-25:00

@@ -9,6 +9,7 @@ from dna_pipeline.publish import manifest
 from dna_pipeline.publish.manifest import (
     ArtifactPart,
     ErrorReport,
+    InputFilePart,
     InputPart,
     JobPart,
     Manifest,
@@ -116,6 +117,24 @@ def test_the_way_out_goes_by_what_happened(code: str, words: str) -> None:
     text = error_text(report(code=code))
     assert f"{words}\n\n  dna-pipeline retry aaaaaaaa\n" in text
     assert ("YAML" in text) == (code == "empty_mesh")
+
+
+@pytest.mark.parametrize(
+    ("code", "files", "words"),
+    [
+        ("mask_unreadable", {"mask": "a.mask.png"}, "Replace the mask in `source` by one of the"),
+        ("mask_mismatch", {}, "Replace the mask where its path says, then run:"),
+        ("sidecar_invalid", {"sidecar": "a.txt"}, "Mend a.txt there, or\nwhatever else is wrong"),
+    ],
+)
+def test_the_way_out_goes_by_the_files(code: str, files: dict[str, str], words: str) -> None:
+    parts = [
+        InputFilePart(role=role, name=name, sha256=None, bytes=None) for role, name in files.items()
+    ]
+    told = report(code=code)
+    told = told.model_copy(update={"input": told.input.model_copy(update={"files": parts})})
+    assert words in error_text(told)
+    assert "YAML" not in error_text(told)
 
 
 def test_names_that_are_no_unicode_do_not_spoil_an_account() -> None:

@@ -55,6 +55,20 @@ def refusal(jobs: Jobs, text: str) -> str:
 
 
 CASES = [
+    ("img2img: {loras: [clay]}", "write loras: {clay: 1.0}", "img2img: {loras: {clay: 1.0}}"),
+    ("img2img: {loras: clay}", "write loras: {clay: 1.0}", "img2img: {loras: {clay: 1.0}}"),
+    (
+        'img2img: {loras: ["clay:0.8", "a b"]}', 'write loras: {clay: 0.8, "a b": 1.0}',
+        'img2img: {loras: {clay: 0.8, "a b": 1.0}}',
+    ),
+    ("img2img: {mask: Alpha}", "did you mean alpha?", "img2img: {mask: alpha}"),
+    ("img2img: {tile: 50}", "and a multiple of 8, not 50; write 128", "img2img: {tile: 128}"),
+    ("img2img: {tile: 5000}", "not 5000; write 4096", "img2img: {tile: 4096}"),
+    ("img2img: {tile: 131}", "not 131; write 128", "img2img: {tile: 128}"),
+    (
+        "img2img: {prompt: 'a <lora:clay:0,8>'}", "for its decimals; write <lora:clay:0.8>",
+        "img2img: {prompt: 'a <lora:clay:0.8>'}",
+    ),
     # What is written; the end of the message; what it says to write, put in its place.
     ('img2img:\n  prompt: "a chair",', 'prompt: "a chair"`', 'img2img:\n  prompt: "a chair"'),
     ("img2img:\n  prompt: 'a chair';", "prompt: 'a chair'`", "img2img:\n  prompt: 'a chair'"),
@@ -173,7 +187,15 @@ def test_a_day_that_does_not_exist_is_not_suggested(jobs: Jobs, text: str):
 def test_no_far_fetched_key_is_suggested(jobs: Jobs, written: str):
     said = refusal(jobs, written)
     assert "did you mean" not in said
-    assert "known here: " in said
+    assert re.search("known here: |docs/reference.md lists all [0-9]+ that are known here$", said)
+
+
+def test_many_keys_are_not_listed(jobs: Jobs):
+    said = refusal(jobs, "img2img: {style: clay}")
+    assert said == (
+        "line 1: unknown key 'img2img.style'; similar ones: tile, steps, sampler; "
+        "docs/reference.md lists all 34 that are known here"
+    )
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,9 @@ def _weight(tag: str, numbers: list[str]) -> float:
         weight = float(numbers[0])
     except ValueError:
         weight = math.nan
+    if re.fullmatch(r"[-+]?\d*,\d+", numbers[0]):
+        right = tag.replace(numbers[0], numbers[0].replace(",", "."))
+        raise PromptError(f'the weight in "{tag}" has a comma for its decimals; write {right}')
     if not abs(weight) <= MOST_WEIGHT:
         raise PromptError(
             f'the weight in "{tag}" should be a number of at most {MOST_WEIGHT:g}, either way'
