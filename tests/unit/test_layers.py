@@ -66,7 +66,7 @@ INSIDE = {
         "states",
         "drops",
         "queue",
-        "holds requests overtaken latest",
+        "holds requests overtaken latest receivers",
         "pauses",
         "batches",
     ],
