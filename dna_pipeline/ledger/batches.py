@@ -232,6 +232,7 @@ def _end_data(session: Session, batch_id: str) -> dict[str, Any]:
     return {
         "batch": batch_id, "inbox": batch.inbox, "name": batch.name,
         "folder": batch_folder(batch.inbox, batch.folder, batch.stem, batch_id),
+        "seconds": round((utcnow() - batch.created_at).total_seconds(), 1),
         "rows": batch.rows, "wrong": batch.wrong, "skipped": others.get("skipped", 0),
         **{status: counts.get(status, 0) for status in states.ENDS},
     }  # fmt: skip

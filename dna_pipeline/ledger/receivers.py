@@ -72,16 +72,17 @@ def _set(session: Session, name: str, **values: Any) -> None:
     session.execute(update(Receiver).where(Receiver.name == name).values(**values))
 
 
-def find(session: Session, name: str) -> Receiver | None:
-    return session.get(Receiver, name)
-
-
-def advance(session: Session, name: str, cursor: int) -> None:
+def advance(session: Session, name: str, cursor: int, *, is_sent: bool) -> None:
     """Record that the events up to that number are done with. The cursor never goes back, since
-    old messages may have been dropped meanwhile."""
+    old messages may have been dropped meanwhile.
+
+    Args:
+        is_sent: the receiver has taken a message, so that it has no problem any more.
+    """
     passed = (Receiver.name == name, Receiver.cursor < cursor)
     session.execute(update(Receiver).where(*passed).values(cursor=cursor))
-    _set(session, name, failures=0, problem=None, behind_since=None, next_at=None)
+    if is_sent:
+        _set(session, name, **_fresh())
 
 
 def note_failure(
@@ -101,7 +102,7 @@ def end(session: Session, name: str, problem: str, now: datetime) -> None:
 def note_reported(session: Session, name: str, dropped: int) -> None:
     """Record that the receiver was told of so many dropped messages."""
     left = func.max(Receiver.dropped - dropped, 0)
-    _set(session, name, dropped=left, failures=0, problem=None, behind_since=None, next_at=None)
+    _set(session, name, dropped=left, **_fresh())
 
 
 def drop_old(session: Session, before: datetime) -> dict[str, int]:

@@ -63,7 +63,7 @@ INSIDE = {
         "tables sqlite",
         "engine health schema model_sets migrations",
         "store queries",
-        "states",
+        "states report_queries",
         "drops",
         "queue",
         "holds requests overtaken latest receivers",
