@@ -155,7 +155,7 @@ class _Reader:
         return Signing(certificate, key, spec.algorithm, spec.timestamp_url)
 
     def _receivers(self, entries: list[Any]) -> tuple[ReceiverConfig, ...]:
-        found: dict[str, ReceiverConfig] = {}
+        named: dict[str, ReceiverConfig] = {}
         for index, entry in enumerate(entries):
             path: KeyPath = ("notify", index)
             if (spec := self._validate(ReceiverSpec, path, entry)) is None:
@@ -166,11 +166,11 @@ class _Reader:
             if problems or (spec.command is None and spec.url is None):
                 continue
             receiver = receivers.make_receiver(spec, self.file.parent)
-            if receiver.name in found:
+            if receiver.name in named:
                 text = f"another receiver is called {receiver.name!r}; set another `name`"
                 self._wrong(path, text)
-            found[receiver.name] = receiver
-        return tuple(found.values())
+            named[receiver.name] = receiver
+        return tuple(named.values())
 
     def _metrics(self, declared: Path | None) -> Path | None:
         if declared is None:

@@ -36,6 +36,7 @@ from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
+from dna_pipeline.operations.daemon.publishing import Publishing
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
@@ -80,35 +81,6 @@ def worker_settings(config: Config) -> WorkerSettings:
             "algorithm": signing.algorithm, "timestamp_url": signing.timestamp_url,
         },
     )  # fmt: skip
-
-
-class Publishing:
-    """Publishes one job on a thread of its own, so that a disk that stops answering blocks that
-    thread and not the daemon's loop."""
-
-    def __init__(self, job: str, publish: Callable[[], None]) -> None:
-        self.job = job
-        self._publish = publish
-        self._error: BaseException | None = None
-        self._ended = threading.Event()
-        threading.Thread(target=self._run, name="publish", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._publish()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ended.set()
-
-    def has_ended(self, wait_s: float) -> bool:
-        """True if publishing has ended; waits up to `wait_s` for it."""
-        return self._ended.wait(wait_s)
-
-    def check(self) -> None:
-        """Raise the error that ended publishing, if there was one."""
-        if self._error is not None:
-            raise self._error
 
 
 class Daemon:

@@ -67,7 +67,7 @@ class QueueEvents:
         self._is_stale = True
         self._rest_since: float | None = None
         self._seen: set[str] = set()
-        """Codes of holds that the last look found."""
+        """Codes of holds that the last look present."""
         self._gone_since: dict[str, float] = {}
         holds, counted = ledger.transact(self._read)
         self._reported: dict[str, str] = json.loads(holds or "{}")
@@ -97,16 +97,16 @@ class QueueEvents:
 
     def _look_at_holds(self, now: float, gone_s: float, *, is_last: bool = False) -> bool:
         """Record holds that have begun or ended; True if one has to be looked at again."""
-        found = {row["code"]: row for row in self._queries.held_by_code(REPORTED_HOLDS)}
-        new = found.keys() - self._reported.keys()
+        present = {row["code"]: row for row in self._queries.held_by_code(REPORTED_HOLDS)}
+        new = present.keys() - self._reported.keys()
         for code in new if is_last else new & self._seen:
-            self._begin(found[code])
-        self._seen = set(found)
-        absent = self._reported.keys() - found.keys()
+            self._begin(present[code])
+        self._seen = set(present)
+        absent = self._reported.keys() - present.keys()
         self._gone_since = {code: self._gone_since.get(code, now) for code in absent}
         for code in [code for code, since in self._gone_since.items() if now - since >= gone_s]:
             self._end(code)
-        return bool(self._gone_since or found.keys() - self._reported.keys())
+        return bool(self._gone_since or present.keys() - self._reported.keys())
 
     def _begin(self, row: dict[str, Any]) -> None:
         data = {"code": row["code"], "detail": row["detail"] or "", "jobs": row["jobs"]}
