@@ -25,7 +25,6 @@ from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor, LocalExecutor, WorkerSettings
 from dna_pipeline.execution.scheduler import signer_of
 from dna_pipeline.intake.claiming.owner import Heartbeat
-from dna_pipeline.intake.discovery.watcher import Watcher
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import health, queue
@@ -34,6 +33,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.publishing import Publishing
@@ -93,13 +93,11 @@ class Daemon:
         self._look = self._probe.look
         self._wake = threading.Event()
         self._stop = threading.Event()
-        self._hints = threading.Event()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
         """Files that were not claimed when `run` returned, with reasons."""
         self.is_stuck = False
         """True if a thread is still alive after `run`, since a dead disk blocks it."""
-        self._intake_error: BaseException | None = None
         self._publish_retry = Throttle(PUBLISH_RETRY_S)
         self._publishing: Publishing | None = None
         self._review = Throttle(REVIEW_S)
@@ -185,14 +183,10 @@ class Daemon:
         )
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
-        watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
-        watcher.refresh()
+        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
         heartbeat = self._heartbeat()
         heartbeat.start()
-        intake = threading.Thread(
-            target=self._run_intake, args=(watcher,), name="intake", daemon=True
-        )
-        intake.start()
+        self._intake_thread.start()
         if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
             log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
@@ -200,16 +194,17 @@ class Daemon:
             yield
         finally:
             self._stop.set()
-            self._hints.set()
+            self._intake_thread.stop()
             self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker ends first: it holds the most memory, and depends on no other part.
             self.executor.close(CLOSE_GRACE_S / 2)
             with suppress(LedgerError):  # a stage that could not be recorded runs again
                 self.dispatcher.drain()
-            intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
-            self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
-            watcher.stop()
+            left_s = max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5)
+            has_ended = self._intake_thread.join(left_s)
+            self.is_stuck = not has_ended or not self._has_ended_publishing()
+            self._intake_thread.close()
             self._close()
             heartbeat.stop()
             self._probe.close()
@@ -258,30 +253,6 @@ class Daemon:
         self.cleanup.at_start()
         self.publisher.recover()
 
-    # --- intake's thread ---
-
-    def _hint(self, name: str) -> None:
-        self.intake.hint(name)
-        self._hints.set()
-
-    def _run_intake(self, watcher: Watcher) -> None:
-        refresh_s = min((i.rescan_s for i in self.config.inboxes), default=30.0)
-        refresh = Throttle(refresh_s)
-        refresh.done(time.monotonic())
-        try:
-            while not self._stop.is_set():
-                if self.intake.step():
-                    self._wake.set()
-                    continue
-                self._hints.wait(min(self.intake.seconds_to_next(), refresh_s))
-                self._hints.clear()
-                if refresh.take(time.monotonic()):
-                    watcher.refresh()
-        except BaseException as error:
-            # Without intake the daemon would wait for ever, so the main loop raises this and ends.
-            self._intake_error = error
-            self._wake.set()
-
     # --- the loop ---
 
     def _tick_or_sleep(self) -> None:
@@ -297,8 +268,8 @@ class Daemon:
             self._stop.wait(LEDGER_RETRY_S)
 
     def _tick(self) -> None:
-        if self._intake_error is not None:
-            raise RuntimeError("taking files in failed") from self._intake_error
+        if self._intake_thread.error is not None:
+            raise RuntimeError("taking files in failed") from self._intake_thread.error
         now = time.monotonic()
         self.dispatcher.listen()
         self.executor.enforce_timeouts()
@@ -383,7 +354,3 @@ class Daemon:
             and not self.dispatcher.running
             and not self._queries.has_open_jobs()
         )
-
-
-def _warn(inbox: str, sentence: str) -> None:
-    log.warning("inbox.watched_less_well", inbox=inbox, why=sentence)
