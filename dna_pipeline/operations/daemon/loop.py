@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from math import inf
 from typing import Any
@@ -20,6 +22,7 @@ import structlog
 from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable, SigningUnavailable
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import FolderProbe
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor, LocalExecutor, WorkerSettings
@@ -27,18 +30,22 @@ from dna_pipeline.execution.scheduler import signer_of
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import health, queue
+from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
+from dna_pipeline.operations import configuration
 from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.config_watch import ConfigWatch
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
-from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
+from dna_pipeline.operations.daemon.lock import KeptInboxes, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.publishing import Publishing
+from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
+from dna_pipeline.operations.daemon.takeover import Takeover
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
@@ -83,6 +90,19 @@ def worker_settings(config: Config) -> WorkerSettings:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class _NextParts:
+    """The begin of new parts after a takeover.
+
+    Attributes:
+        is_worker_kept: the worker is that of the parts before.
+        has_preloaded: it has the models of `runtime.preload` already.
+    """
+
+    is_worker_kept: bool
+    has_preloaded: bool
+
+
 class Daemon:
     """One run of `watch` or `run` with one data folder."""
 
@@ -103,6 +123,9 @@ class Daemon:
         self._review = Throttle(REVIEW_S)
         self._trouble = ""
         """Reason for which the ledger is unavailable; "" if it is available."""
+        self._takeover: Takeover | None = None
+        self._next_parts: _NextParts | None = None
+        """Set between the end of the parts of one configuration and the begin of the next."""
         self._has_changed = True
         """True if the ledger was written to since the loop last acted on all of it."""
 
@@ -132,33 +155,57 @@ class Daemon:
             check_data_folder(self.config, self._look)
             with hold_lock(self.config.data), self._folders(), self._opened(observe):
                 started()
-                self._work(RunWaits(report_waits), until_idle=until_idle)
+                with self._followed(is_followed=not until_idle):
+                    self._work(RunWaits(report_waits), until_idle=until_idle)
 
     def _work(self, waits: RunWaits, *, until_idle: bool) -> None:
         self._patient = not until_idle
         # `run` ends as soon as its jobs do, so it loads only what a job needs.
-        preload = Preload([] if until_idle else self.config.runtime.preload, self.dispatcher)
-        preload.begin()
+        self._begin_preload([] if until_idle else self.config.runtime.preload)
         while not self._stop.is_set():
             self._tick_or_sleep()
-            preload.step()
+            self._preload.step()
             if until_idle and self._is_idle():
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
+                self.reporting.finish()
                 break
             if until_idle and not self.dispatcher.running:
                 waits.step(time.monotonic(), self.intake.short_waits())
             self._wake.wait(TICK_S)
             self._wake.clear()
 
+    def _begin_preload(self, models: Sequence[str]) -> None:
+        self._preload = Preload(models, self.dispatcher)
+        self._preload.begin()
+
     @contextmanager
     def _folders(self) -> Generator[None]:
         """Make all folders, and lock the inboxes that keep their files, while the block runs."""
         self._make_folders()
-        inboxes = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
-        answering = [(name, path) for name, path in inboxes if self._look(path).is_there]
-        with hold_kept(answering, self.config.data):
+        self._kept = KeptInboxes(self.config.data)
+        self._lock_kept(self.config)
+        with closing(self._kept):
             yield
+
+    def _lock_kept(self, config: Config) -> None:
+        """Lock the inboxes that keep their files. Raises `Locked`."""
+        inboxes = [(inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps]
+        self._kept.hold((name, path) for name, path in inboxes if self._look(path).is_there)
+
+    @contextmanager
+    def _followed(self, *, is_followed: bool) -> Generator[None]:
+        """Take over edits of pipeline.yaml while the block runs."""
+        if not is_followed:
+            yield
+            return
+        watch = ConfigWatch(self.config.file, configuration.load)
+        self._takeover = Takeover(watch, self, self._record_event)
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.close()
 
     @contextmanager
     def _opened(self, observe: Observer) -> Generator[None]:
@@ -169,26 +216,13 @@ class Daemon:
         self._queries = Queries(self.config.ledger_path)
         self._versions = self._queries.data_version()
         self._version = 0
-        look = self._look
-        self.publisher = Publisher(self.config, self.ledger, look)
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
-        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
-        self.cleanup = Cleanup(self.config, self.ledger, look)
-        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
-        self.batch_reports = BatchReports(
-            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
+        self._observe = observe
+        self._started = utcnow()
+        self._start_parts({}, self._started)
+        self.reporting = Reporting(
+            self.config, self.ledger, self._started, lambda: self.intake.is_quiet, self._look
         )
-        self.status = StatusFile(
-            self.config, self._queries, self.dispatcher, self.intake, look, observe
-        )
-        self.overtaken = OvertakenJobs(self.config, self.ledger, look)
-        self._recover()
-        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
-        heartbeat = self._heartbeat()
-        heartbeat.start()
-        self._intake_thread.start()
-        if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
-            log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
         try:
             yield
@@ -205,11 +239,49 @@ class Daemon:
             has_ended = self._intake_thread.join(left_s)
             self.is_stuck = not has_ended or not self._has_ended_publishing()
             self._intake_thread.close()
+            self.is_stuck |= self.reporting.close()
             self._close()
-            heartbeat.stop()
+            self._heartbeat.stop()
             self._probe.close()
 
-    def _heartbeat(self) -> Heartbeat:
+    def _start_parts(self, workers: Mapping[str, dict[str, Any]], started: datetime) -> None:
+        """Make, recover and start the parts that depend on the configuration.
+
+        Args:
+            workers: facts about the workers that are there already.
+            started: start of the daemon.
+        """
+        look = self._look
+        self.publisher = Publisher(self.config, self.ledger, look)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
+        self.dispatcher.workers |= workers
+        self.cleanup = Cleanup(self.config, self.ledger, look)
+        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
+        self.batch_reports = BatchReports(
+            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
+        )
+        self.status = StatusFile(
+            self.config, self._queries, self.dispatcher, self.intake, look, self._show,
+            self._config_state, started,
+        )  # fmt: skip
+        self.overtaken = OvertakenJobs(self.config, self.ledger, look)
+        self._recover()
+        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
+        self._heartbeat = self._make_heartbeat()
+        self._heartbeat.start()
+        self._intake_thread.start()
+        if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
+            log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
+
+    def _show(self, status: dict[str, Any]) -> None:
+        """Hand the content of `status.json` on."""
+        self._observe(status)
+        self.reporting.observe(status)
+
+    def _config_state(self) -> dict[str, Any] | None:
+        return None if self._takeover is None else self._takeover.state.to_dict()
+
+    def _make_heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
         about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
         return Heartbeat(places, self.ledger.id, about, self._look)
@@ -271,6 +343,10 @@ class Daemon:
         if self._intake_thread.error is not None:
             raise RuntimeError("taking files in failed") from self._intake_thread.error
         now = time.monotonic()
+        if self._takeover is not None:
+            self._takeover.step(now)
+        if self._next_parts is not None:
+            self._begin_parts(self._next_parts)
         self.dispatcher.listen()
         self.executor.enforce_timeouts()
         if self._review.take(now):
@@ -284,12 +360,17 @@ class Daemon:
         # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
             self.dispatcher.forward_cancels()
-            self.dispatcher.dispatch()
+            self._dispatch()
             self._publish_some(now)
             self._has_changed = False
         self.batch_reports.step(now)
         self.cleanup.step(now)
+        self.reporting.step(now)
         self.status.step(now)
+
+    def _dispatch(self) -> None:
+        if self._takeover is None or not self._takeover.holds_back:
+            self.dispatcher.dispatch()
 
     def _settle_overtaken(self) -> None:
         """End held jobs whose sources are gone for good, as soon as the outbox can be reached."""
@@ -304,6 +385,7 @@ class Daemon:
             self._has_changed = True
             self.status.ledger_changed()
             self.batch_reports.ledger_changed()
+            self.reporting.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""
@@ -316,7 +398,7 @@ class Daemon:
             if not self._has_published(PUBLISH_WAIT_S):
                 return
             self.dispatcher.listen()
-            self.dispatcher.dispatch()
+            self._dispatch()
 
     def _publish(self, job: Job) -> None:
         self.publisher.publish(job)
@@ -354,3 +436,57 @@ class Daemon:
             and not self.dispatcher.running
             and not self._queries.has_open_jobs()
         )
+
+    # --- takeover of an edited pipeline.yaml ---
+
+    def is_computing(self) -> bool:
+        return not self.dispatcher.is_idle
+
+    def has_published(self) -> bool:
+        return self._has_published(0.0)
+
+    def end_intake(self) -> bool:
+        self._intake_thread.stop()
+        return self._intake_thread.join(0.0)
+
+    def report_by(self, config: Config) -> None:
+        self.config = config
+        self.reporting.configure(config)
+
+    def replace(self, config: Config) -> bool:
+        """End the parts that depend on the configuration; the loop begins them anew at once.
+
+        No job runs, and intake has ended. Raises `Locked`, before anything was changed.
+        """
+        self._lock_kept(config)
+        is_worker_kept = worker_settings(config) == worker_settings(self.config)
+        is_same_preload = config.runtime.preload == self.config.runtime.preload
+        self._end_parts()
+        if not is_worker_kept:
+            self.executor.close(CLOSE_GRACE_S / 2)
+            self.executor = self._make_executor(worker_settings(config), self._wake.set)
+        self.config = config
+        self._next_parts = _NextParts(is_worker_kept, is_worker_kept and is_same_preload)
+        return is_worker_kept
+
+    def _end_parts(self) -> None:
+        self._intake_thread.close()
+        self._heartbeat.stop()
+        self.intake.close()
+        self._write_batch_reports()
+
+    def _begin_parts(self, parts: _NextParts) -> None:
+        """Begin all parts after a takeover. Where the ledger fails, the next round of the loop
+        tries again."""
+        self._make_folders()
+        self._start_parts(self.dispatcher.workers if parts.is_worker_kept else {}, self._started)
+        self.reporting.configure(self.config)
+        if parts.has_preloaded:
+            self._preload = Preload(self.config.runtime.preload, self.dispatcher)
+        else:
+            self._begin_preload(self.config.runtime.preload)
+        self._next_parts, self._has_changed = None, True
+        self.status.ledger_changed()
+
+    def _record_event(self, kind: str, data: dict[str, Any]) -> None:
+        self.ledger.transact(lambda s: store.add_common_event(s, kind, data))

@@ -99,11 +99,11 @@ class MetricsFile:
         """Take the newest content of `status.json`. Returns at once."""
         self._status = status
 
-    def close(self, *, has_ended: bool) -> None:
-        """End the thread; with `has_ended`, the file says that no daemon runs."""
+    def close(self) -> None:
+        """End the thread; the file then says that no daemon writes it."""
         self._stop.set()
         self._thread.join(CLOSE_S)
-        if has_ended and not self._thread.is_alive():
+        if not self._thread.is_alive():
             self._put(to_text(self._daemon_metrics(is_up=False)))
 
     def _run(self) -> None:
