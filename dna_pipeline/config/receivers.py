@@ -20,7 +20,7 @@ EventType = Literal[
     "job.completed", "job.failed", "batch.ended", "queue.ended", "hold.begun", "hold.ended",
     "pause.begun", "pause.ended",
 ]  # fmt: skip
-"""What a receiver may be told of, by the word that it gets as `type`."""
+"""Types of the messages that a receiver may choose."""
 
 KINDS: Mapping[str, str] = {
     "job.completed": "completed", "job.failed": "failed", "batch.ended": "batch_ended",

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.ledger.tables import Event, Receiver
+from dna_pipeline.ledger.tables import Event, Receiver, UtcTime
 
 ACTIVE, ENDED = "active", "ended"
 """States of a receiver. One that has ended gets nothing until its settings change."""
@@ -89,7 +89,7 @@ def note_failure(
     session: Session, name: str, problem: str, now: datetime, next_at: datetime
 ) -> None:
     """Record a failed attempt at the next message, and the time of the next attempt."""
-    since = func.coalesce(Receiver.behind_since, now)
+    since = func.coalesce(Receiver.behind_since, literal(now, UtcTime))
     values = {"problem": problem, "behind_since": since, "next_at": next_at}
     _set(session, name, failures=Receiver.failures + 1, **values)
 

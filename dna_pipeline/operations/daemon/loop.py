@@ -9,47 +9,35 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from math import inf
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable, SigningUnavailable
+from dna_pipeline.base.errors import Hold, InboxUnavailable
 from dna_pipeline.base.periodic import Throttle
-from dna_pipeline.base.reachability import FolderProbe
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.local_executor import Executor, LocalExecutor, WorkerSettings
-from dna_pipeline.execution.scheduler import signer_of
-from dna_pipeline.intake.claiming.owner import Heartbeat
-from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
-from dna_pipeline.intake.service import IntakeService
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations import configuration
-from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.config_watch import ConfigWatch
-from dna_pipeline.operations.daemon.intake_thread import IntakeThread
-from dna_pipeline.operations.daemon.lock import KeptInboxes, hold_lock, holder
-from dna_pipeline.operations.daemon.preload import Preload
+from dna_pipeline.operations.daemon.lock import hold_lock
+from dna_pipeline.operations.daemon.parts import CLOSE_GRACE_S, DaemonParts, ExecutorFactory
 from dna_pipeline.operations.daemon.publishing import Publishing
 from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
-from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
+from dna_pipeline.operations.daemon.status_file import Observer
 from dna_pipeline.operations.daemon.takeover import Takeover
+from dna_pipeline.operations.daemon.worker_settings import worker_settings
 from dna_pipeline.operations.ownership import check_data_folder
-from dna_pipeline.operations.repair.overtaken import OvertakenJobs
-from dna_pipeline.publish.batch_report import BatchReports
-from dna_pipeline.publish.publisher import Publisher
 
 log = structlog.get_logger()
 
@@ -59,59 +47,15 @@ PUBLISH_RETRY_S = 5.0
 PUBLISH_WAIT_S = 2.0
 """Time for which the loop waits for one result to be published, before it continues meanwhile."""
 LEDGER_RETRY_S = 5.0
-CLOSE_GRACE_S = 8.0
-"""Time in which all parts together have to end: less than the ten seconds that are promised."""
-
 CLOSING_LIMIT_S = 0.5
 """Time in which a folder has to answer while the daemon ends."""
 
-ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
 
-
-def worker_settings(config: Config) -> WorkerSettings:
-    """Extract the part of the configuration that the worker needs."""
-    models = {
-        name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
-        for name, provider in config.models.declared.items()
-    }
-    runtime, folder, signing = config.runtime, config.models.folder, config.signing
-    return WorkerSettings(
-        device=runtime.device,
-        dtype=runtime.dtype,
-        data=str(config.data),
-        models=models,
-        stage_timeout_s=runtime.stage_timeout_s,
-        idle_unload_s=runtime.idle_unload_s,
-        checkpoints=None if folder is None else str(folder),
-        signing=None if signing is None else {
-            "certificate": str(signing.certificate), "key": str(signing.key),
-            "algorithm": signing.algorithm, "timestamp_url": signing.timestamp_url,
-        },
-    )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class _NextParts:
-    """The begin of new parts after a takeover.
-
-    Attributes:
-        is_worker_kept: the worker is that of the parts before.
-        has_preloaded: it has the models of `runtime.preload` already.
-    """
-
-    is_worker_kept: bool
-    has_preloaded: bool
-
-
-class Daemon:
+class Daemon(DaemonParts):
     """One run of `watch` or `run` with one data folder."""
 
     def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
-        self.config = config
-        self._make_executor = executor
-        self._probe = FolderProbe()
-        self._look = self._probe.look
-        self._wake = threading.Event()
+        super().__init__(config, executor)
         self._stop = threading.Event()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
@@ -123,11 +67,6 @@ class Daemon:
         self._review = Throttle(REVIEW_S)
         self._trouble = ""
         """Reason for which the ledger is unavailable; "" if it is available."""
-        self._takeover: Takeover | None = None
-        self._next_parts: _NextParts | None = None
-        """Set between the end of the parts of one configuration and the begin of the next."""
-        self._has_changed = True
-        """True if the ledger was written to since the loop last acted on all of it."""
 
     def stop(self) -> None:
         """End `run` soon. Safe to call from a signal handler and from any thread."""
@@ -175,24 +114,6 @@ class Daemon:
             self._wake.wait(TICK_S)
             self._wake.clear()
 
-    def _begin_preload(self, models: Sequence[str]) -> None:
-        self._preload = Preload(models, self.dispatcher)
-        self._preload.begin()
-
-    @contextmanager
-    def _folders(self) -> Generator[None]:
-        """Make all folders, and lock the inboxes that keep their files, while the block runs."""
-        self._make_folders()
-        self._kept = KeptInboxes(self.config.data)
-        self._lock_kept(self.config)
-        with closing(self._kept):
-            yield
-
-    def _lock_kept(self, config: Config) -> None:
-        """Lock the inboxes that keep their files. Raises `Locked`."""
-        inboxes = [(inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps]
-        self._kept.hold((name, path) for name, path in inboxes if self._look(path).is_there)
-
     @contextmanager
     def _followed(self, *, is_followed: bool) -> Generator[None]:
         """Take over edits of pipeline.yaml while the block runs."""
@@ -219,10 +140,10 @@ class Daemon:
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
         self._observe = observe
         self._started = utcnow()
-        self._start_parts({}, self._started)
         self.reporting = Reporting(
             self.config, self.ledger, self._started, lambda: self.intake.is_quiet, self._look
         )
+        self._start_parts({}, self._started)
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
         try:
             yield
@@ -244,48 +165,6 @@ class Daemon:
             self._heartbeat.stop()
             self._probe.close()
 
-    def _start_parts(self, workers: Mapping[str, dict[str, Any]], started: datetime) -> None:
-        """Make, recover and start the parts that depend on the configuration.
-
-        Args:
-            workers: facts about the workers that are there already.
-            started: start of the daemon.
-        """
-        look = self._look
-        self.publisher = Publisher(self.config, self.ledger, look)
-        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
-        self.dispatcher.workers |= workers
-        self.cleanup = Cleanup(self.config, self.ledger, look)
-        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
-        self.batch_reports = BatchReports(
-            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
-        )
-        self.status = StatusFile(
-            self.config, self._queries, self.dispatcher, self.intake, look, self._show,
-            self._config_state, started,
-        )  # fmt: skip
-        self.overtaken = OvertakenJobs(self.config, self.ledger, look)
-        self._recover()
-        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
-        self._heartbeat = self._make_heartbeat()
-        self._heartbeat.start()
-        self._intake_thread.start()
-        if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
-            log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
-
-    def _show(self, status: dict[str, Any]) -> None:
-        """Hand the content of `status.json` on."""
-        self._observe(status)
-        self.reporting.observe(status)
-
-    def _config_state(self) -> dict[str, Any] | None:
-        return None if self._takeover is None else self._takeover.state.to_dict()
-
-    def _make_heartbeat(self) -> Heartbeat:
-        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
-        about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
-        return Heartbeat(places, self.ledger.id, about, self._look)
-
     def _close(self) -> None:
         self.waiting = self.intake.waiting()
         self.intake.close()
@@ -295,35 +174,6 @@ class Daemon:
         self._queries.close()
         self.ledger.close()
         log.info("daemon.stopped")
-
-    def _write_batch_reports(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
-        """Write the reports a last time; skip them if the ledger fails."""
-        with suppress(LedgerError):
-            self.batch_reports.write(limit_s)
-
-    def _make_folders(self) -> None:
-        for folder in (self.config.data, self.config.work, self.config.outbox):
-            make_folder(folder, self._look)
-        make_inboxes(self.config, self._watched_before(), self._look)
-
-    def _watched_before(self) -> set[str]:
-        """Give the names of the inboxes that a daemon with this data folder has watched before."""
-        if not self.config.ledger_path.exists():
-            return set()
-        with suppress(ConfigError), closing(Queries(self.config.ledger_path)) as queries:
-            return queries.watched_inboxes()
-        return set()  # a ledger that cannot be read is refused when it is opened
-
-    def _recover(self) -> None:
-        """Resume the unfinished work of the last daemon, from the ledger and the claims."""
-        self.intake.recover()
-        # First of all, since the next steps queue running jobs again and move unknown copies away.
-        self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
-        back = self.ledger.transact(queue.recover)
-        for job_id in back:
-            log.info("job.resumed", job=job_id)
-        self.cleanup.at_start()
-        self.publisher.recover()
 
     # --- the loop ---
 
@@ -437,56 +287,8 @@ class Daemon:
             and not self._queries.has_open_jobs()
         )
 
-    # --- takeover of an edited pipeline.yaml ---
-
-    def is_computing(self) -> bool:
-        return not self.dispatcher.is_idle
-
     def has_published(self) -> bool:
         return self._has_published(0.0)
-
-    def end_intake(self) -> bool:
-        self._intake_thread.stop()
-        return self._intake_thread.join(0.0)
-
-    def report_by(self, config: Config) -> None:
-        self.config = config
-        self.reporting.configure(config)
-
-    def replace(self, config: Config) -> bool:
-        """End the parts that depend on the configuration; the loop begins them anew at once.
-
-        No job runs, and intake has ended. Raises `Locked`, before anything was changed.
-        """
-        self._lock_kept(config)
-        is_worker_kept = worker_settings(config) == worker_settings(self.config)
-        is_same_preload = config.runtime.preload == self.config.runtime.preload
-        self._end_parts()
-        if not is_worker_kept:
-            self.executor.close(CLOSE_GRACE_S / 2)
-            self.executor = self._make_executor(worker_settings(config), self._wake.set)
-        self.config = config
-        self._next_parts = _NextParts(is_worker_kept, is_worker_kept and is_same_preload)
-        return is_worker_kept
-
-    def _end_parts(self) -> None:
-        self._intake_thread.close()
-        self._heartbeat.stop()
-        self.intake.close()
-        self._write_batch_reports()
-
-    def _begin_parts(self, parts: _NextParts) -> None:
-        """Begin all parts after a takeover. Where the ledger fails, the next round of the loop
-        tries again."""
-        self._make_folders()
-        self._start_parts(self.dispatcher.workers if parts.is_worker_kept else {}, self._started)
-        self.reporting.configure(self.config)
-        if parts.has_preloaded:
-            self._preload = Preload(self.config.runtime.preload, self.dispatcher)
-        else:
-            self._begin_preload(self.config.runtime.preload)
-        self._next_parts, self._has_changed = None, True
-        self.status.ledger_changed()
 
     def _record_event(self, kind: str, data: dict[str, Any]) -> None:
         self.ledger.transact(lambda s: store.add_common_event(s, kind, data))
