@@ -228,6 +228,8 @@ class Queries:
     def receivers(self) -> list[dict[str, Any]]:
         """Return the receivers of notifications, each with the number of messages it lacks
         (`behind`, at most `MOST_BEHIND`)."""
+        if self._value("SELECT 1 FROM sqlite_master WHERE name = 'receivers'") is None:
+            return []  # no daemon of this version has opened the ledger yet
         rows = self._rows("SELECT * FROM receivers ORDER BY name")
         for row in rows:
             kinds = json.loads(row["kinds"])

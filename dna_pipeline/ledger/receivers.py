@@ -41,10 +41,10 @@ def configure(session: Session, receivers: Mapping[str, Settings]) -> None:
     settings have changed. Another one whose settings have changed is tried at once. One that is not
     there any more is forgotten.
     """
-    known = {row.name: row for row in session.scalars(select(Receiver))}
+    rows = {row.name: row for row in session.scalars(select(Receiver))}
     session.execute(delete(Receiver).where(Receiver.name.not_in(list(receivers))))
     for name, settings in receivers.items():
-        row = known.get(name)
+        row = rows.get(name)
         kinds = list(settings.kinds)
         if row is None or (row.state == ENDED and row.fingerprint != settings.fingerprint):
             session.execute(delete(Receiver).where(Receiver.name == name))

@@ -38,7 +38,7 @@ class ConfigWatch:
     def __init__(self, file: Path, load: Callable[[Path], Config]) -> None:
         self._file = file
         self._load = load
-        self._seen: Identity = None
+        self._identity: Identity = None
         self._changed_at: float | None = None
         self._judged_at: float | None = None
         """Time of the change up to which the file was judged."""
@@ -67,8 +67,8 @@ class ConfigWatch:
     def step(self, now: float) -> None:
         """Look at the file; load it if it has settled. `now` is monotonic."""
         identity = _identity(self._file)
-        if self._changed_at is None or identity != self._seen:
-            self._seen, self._changed_at, self._fault = identity, now, ""
+        if self._changed_at is None or identity != self._identity:
+            self._identity, self._changed_at, self._fault = identity, now, ""
             return
         age_s = now - self._changed_at
         if self._judged_at == self._changed_at or age_s < SETTLE_S:

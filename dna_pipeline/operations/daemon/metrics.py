@@ -44,7 +44,7 @@ Record = dict[str, Any]
 
 @dataclass(slots=True)
 class Totals:
-    """What happened since the daemon started.
+    """Numbers of what has ended since the daemon started.
 
     Attributes:
         ended: number of ended jobs by status, inbox and pipeline.

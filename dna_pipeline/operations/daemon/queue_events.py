@@ -66,7 +66,7 @@ class QueueEvents:
         self._throttle = Throttle(LOOK_S, COST_SHARE)
         self._is_stale = True
         self._rest_since: float | None = None
-        self._seen: set[str] = set()
+        self._present: set[str] = set()
         """Codes of holds that the last look present."""
         self._gone_since: dict[str, float] = {}
         holds, counted = ledger.transact(self._read)
@@ -99,9 +99,9 @@ class QueueEvents:
         """Record holds that have begun or ended; True if one has to be looked at again."""
         present = {row["code"]: row for row in self._queries.held_by_code(REPORTED_HOLDS)}
         new = present.keys() - self._reported.keys()
-        for code in new if is_last else new & self._seen:
+        for code in new if is_last else new & self._present:
             self._begin(present[code])
-        self._seen = set(present)
+        self._present = set(present)
         absent = self._reported.keys() - present.keys()
         self._gone_since = {code: self._gone_since.get(code, now) for code in absent}
         for code in [code for code, since in self._gone_since.items() if now - since >= gone_s]:

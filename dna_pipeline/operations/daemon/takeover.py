@@ -28,7 +28,7 @@ log = structlog.get_logger()
 AT_ONCE = frozenset({"notify", "metrics"})
 BY_RESTART = frozenset({"paths.data", "paths.outbox"})
 
-PATIENCE_S = 10.0
+HOLD_BACK_S = 10.0
 """Time for which the next job waits for the takeover; after that, it comes before it."""
 
 WHY_CHARS = 2000
@@ -189,7 +189,7 @@ class Takeover:
         if self._idle_since is None:
             self._idle_since = now
         # A folder that does not answer may keep intake or publishing for hours; jobs go on then.
-        self.holds_back = now - self._idle_since < PATIENCE_S
+        self.holds_back = now - self._idle_since < HOLD_BACK_S
         if self._parts.has_published() and self._parts.end_intake():
             self._replace(config)
 

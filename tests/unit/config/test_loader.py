@@ -336,7 +336,7 @@ def test_one_wrong_line(told, cases):
     Runtime: {}
         unknown key 'Runtime'; did you mean 'runtime'?
     xyz: 1
-        unknown key 'xyz'; known here: c2pa, inboxes, metadata, models, paths, pipelines, retention,
+        unknown key 'xyz'; known here: c2pa, inboxes, metadata, metrics, models, notify, paths, pipelines, retention,
         runtime, version
     paths: {outbx: o}
         unknown key 'paths.outbx'; did you mean 'outbox'?
