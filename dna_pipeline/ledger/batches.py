@@ -226,9 +226,9 @@ def _end_data(session: Session, batch_id: str) -> dict[str, Any]:
     jobs = select(Job.status, func.count()).where(Job.batch == batch_id).group_by(text("+status"))
     rows = select(BatchRow.status, func.count()).where(BatchRow.batch_id == batch_id)
     counts: dict[str, int] = {str(status): number for status, number in session.execute(jobs)}
-    others: dict[str | None, int] = dict(
-        session.execute(rows.group_by(BatchRow.status)).tuples().all()
-    )
+    others: dict[str | None, int] = {}
+    for status, number in session.execute(rows.group_by(BatchRow.status)):
+        others[status] = number
     return {
         "batch": batch_id, "inbox": batch.inbox, "name": batch.name,
         "folder": batch_folder(batch.inbox, batch.folder, batch.stem, batch_id),
