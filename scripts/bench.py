@@ -15,6 +15,7 @@ bench.py idle --seconds 60                                  the CPU that ten qui
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 bench.py pictures                           PNG, border_key, cut-outs and the preview of a mesh
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
+bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
 densities that were computed, `inside` those above the threshold, `peak_mib` the memory beyond that
@@ -46,6 +47,7 @@ BENCHES = {
     "pictures": "encoding, keying, cutting out and previews, beside the models",
     "convert": "from a checkpoint in one file, of full size, to a Diffusers folder",
     "idle": "what the daemon costs while nothing is to be done",
+    "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 
 

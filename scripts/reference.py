@@ -26,6 +26,7 @@ from dna_pipeline.config.json_schema.pipeline_file import (  # noqa: E402
     stage_id_key,
 )
 from dna_pipeline.config.json_schema.sections import section, stage_section  # noqa: E402
+from dna_pipeline.config.receivers import ReceiverSpec, SecretSpec  # noqa: E402
 from dna_pipeline.config.schema import (  # noqa: E402
     InboxSpec,
     PathsSpec,
@@ -60,6 +61,11 @@ Paths are relative to `paths.data`.
 PIPELINES = """\
 Each entry is a name of your choice with a list of stages. A stage is a mapping with one key, its
 type; its value has the parameters that are listed [below](#stages), and `id`:
+"""
+
+SECRETS = """\
+A secret does not stand in pipeline.yaml itself. `secret`, and `url` where the address is to be kept
+secret too, say where it is read ([notify.md](notify.md)):
 """
 
 SIDECARS = """\
@@ -118,6 +124,11 @@ def _pipeline_file() -> Iterator[str]:
     yield _table({"properties": {"id": stage_id_key("its type")}})
     yield "### inboxes"
     yield _table(section(InboxSpec)[0])
+    yield "### notify"
+    yield _table(section(ReceiverSpec)[0])
+    yield "#### url and secret"
+    yield SECRETS
+    yield _table(section(SecretSpec)[0])
 
 
 def _providers() -> Iterator[str]:

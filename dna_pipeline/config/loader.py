@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.naming import safe_name
-from dna_pipeline.config import misplaced_keys, yaml12
+from dna_pipeline.config import misplaced_keys, receivers, yaml12
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.inboxes import Real, as_written, holds_file, overlaps
 from dna_pipeline.config.parameters import (
@@ -35,6 +35,7 @@ from dna_pipeline.config.problems import (
     wrong_key,
     wrong_value,
 )
+from dna_pipeline.config.receivers import ReceiverConfig, ReceiverSpec
 from dna_pipeline.config.schema import (
     HEAD_KEYS,
     SUBMIT_INBOX,
@@ -126,6 +127,8 @@ class _Reader:
         pipelines = self._pipelines(spec, models)
         inboxes = self._inboxes(spec, pipelines, models)
         signing = self._signing(spec.c2pa)
+        notified = self._receivers(spec.notify or [])
+        metrics = self._metrics(spec.metrics)
         weights = [path for model in models.declared.values() for path in model.weight_paths]
         weights += [] if models.folder is None else [models.folder]
         self.problems += overlaps(
@@ -136,7 +139,10 @@ class _Reader:
             raise self._error()
         listed = tuple(inboxes.values())
         keeping = retention or RetentionSpec()
-        return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping, signing)
+        return Config(
+            self.file, data, outbox, runtime, models, pipelines, listed, keeping, signing,
+            notified, metrics,
+        )  # fmt: skip
 
     def _signing(self, entries: Mapping[str, Any] | None) -> Signing | None:
         if entries is None:
@@ -147,6 +153,31 @@ class _Reader:
             Path(os.path.normpath(self.file.parent / path)) for path in (spec.certificate, spec.key)
         )
         return Signing(certificate, key, spec.algorithm, spec.timestamp_url)
+
+    def _receivers(self, entries: list[Any]) -> tuple[ReceiverConfig, ...]:
+        named: dict[str, ReceiverConfig] = {}
+        for index, entry in enumerate(entries):
+            path: KeyPath = ("notify", index)
+            if (spec := self._validate(ReceiverSpec, path, entry)) is None:
+                continue
+            problems = list(receivers.problems_of(spec, entry))
+            for key, text in problems:
+                self._wrong((*path, *key), text)
+            if problems or (spec.command is None and spec.url is None):
+                continue
+            receiver = receivers.make_receiver(spec, self.file.parent)
+            if receiver.name in named:
+                text = f"another receiver is called {receiver.name!r}; set another `name`"
+                self._wrong(path, text)
+            named[receiver.name] = receiver
+        return tuple(named.values())
+
+    def _metrics(self, declared: Path | None) -> Path | None:
+        if declared is None:
+            return None
+        if declared.suffix != ".prom":
+            self._wrong(("metrics",), "should end in .prom, or node_exporter does not read it")
+        return Path(os.path.normpath(self.file.parent / declared))
 
     def _error(self) -> ConfigError:
         return ConfigError("\n".join(f"{self.file}: {line}" for line in as_lines(self.problems)))

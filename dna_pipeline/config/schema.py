@@ -25,6 +25,7 @@ from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 from dna_pipeline.stages.base import Metadata
 
 if TYPE_CHECKING:
+    from dna_pipeline.config.receivers import ReceiverConfig
     from dna_pipeline.providers.checkpoints import Models
 
 SUBMIT_INBOX = "submit"
@@ -295,6 +296,18 @@ class PipelineFile(_Spec):
         description="certificate that results are signed with, as C2PA lays down",
         json_schema_extra={"default_words": "results are not signed"},
     )
+    notify: list[Any] | None = Field(
+        None,
+        description="receivers, each a command or a webhook, of messages about jobs, batches, the "
+        "queue, holds and pauses",
+        json_schema_extra={"default_words": "none"},
+    )
+    metrics: FilePath | None = Field(
+        None,
+        description="file for Prometheus that `watch` replaces every 15 seconds, ending in .prom, "
+        "for node_exporter's textfile collector",
+        json_schema_extra={"default_words": "none"},
+    )
     models: dict[str, Any] | None = Field(
         None,
         description="weights by names of your choice, each with the provider that runs them",
@@ -494,6 +507,9 @@ class Config:
     retention: RetentionSpec = field(default_factory=RetentionSpec)
     signing: Signing | None = None
     """None: results are not signed."""
+    receivers: tuple[ReceiverConfig, ...] = ()
+    metrics: Path | None = None
+    """None: no metrics are written."""
 
     @property
     def ledger_path(self) -> Path:

@@ -82,6 +82,11 @@ class Dispatcher:
         self._event: Event | None = None
         self._claimed_job: Job | None = None
 
+    @property
+    def is_idle(self) -> bool:
+        """True if no job and no task is at the executor or about to be."""
+        return not (self.running or self._tasks or self._event or self._claimed_job)
+
     # --- orders ---
 
     def dispatch(self) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
+from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import pauses, queue, requests, states, store
 from dna_pipeline.ledger.sqlite import chunks
@@ -214,7 +215,27 @@ def close(session: Session, batch_id: str) -> bool:
     others = exists().where(*row, BatchRow.job_id == Job.id, states.IS_OPEN)
     done = update(Batch).where(Batch.id == batch_id, ~own, ~others)
     closed: Any = session.execute(done.values(state="done", finished_at=utcnow()))
-    return int(closed.rowcount) > 0
+    if is_closed := int(closed.rowcount) > 0:
+        store.add_common_event(session, "batch_ended", _end_data(session, batch_id))
+    return is_closed
+
+
+def _end_data(session: Session, batch_id: str) -> dict[str, Any]:
+    """Data of the event of a batch's end: its place, and the numbers of its rows by outcome."""
+    batch = session.get_one(Batch, batch_id)
+    jobs = select(Job.status, func.count()).where(Job.batch == batch_id).group_by(text("+status"))
+    rows = select(BatchRow.status, func.count()).where(BatchRow.batch_id == batch_id)
+    counts: dict[str, int] = {str(status): number for status, number in session.execute(jobs)}
+    others: dict[str | None, int] = {}
+    for status, number in session.execute(rows.group_by(BatchRow.status)):
+        others[status] = number
+    return {
+        "batch": batch_id, "inbox": batch.inbox, "name": batch.name,
+        "folder": batch_folder(batch.inbox, batch.folder, batch.stem, batch_id),
+        "seconds": round((utcnow() - batch.created_at).total_seconds(), 1),
+        "rows": batch.rows, "wrong": batch.wrong, "skipped": others.get("skipped", 0),
+        **{status: counts.get(status, 0) for status in states.ENDS},
+    }  # fmt: skip
 
 
 def reopen(session: Session, job_id: str) -> None:

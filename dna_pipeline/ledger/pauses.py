@@ -24,7 +24,7 @@ from dna_pipeline.base.errors import (
     WorkerCrashed,
 )
 from dna_pipeline.ledger import holds
-from dna_pipeline.ledger.store import get_setting, set_setting
+from dna_pipeline.ledger.store import add_common_event, get_setting, set_setting
 from dna_pipeline.ledger.tables import Batch, Job, Setting
 
 COUNTED = frozenset(
@@ -67,6 +67,8 @@ def of_job(session: Session, pipeline: str, batch: str | None) -> Pause | None:
 
 def begin(session: Session, pause: Pause) -> None:
     """Begin a pause. The jobs of a pipeline or a batch are held, so that `status` shows why."""
+    if (pause.column, pause.value) not in [(each.column, each.value) for each in _all(session)]:
+        add_common_event(session, "pause_begun", _event_data(pause))
     if pause.column == "batch":
         session.execute(update(Batch).where(Batch.id == pause.value).values(paused=pause.why))
     else:
@@ -87,6 +89,9 @@ def resume(session: Session, batch_id: str | None = None) -> None:
     Other holds of the jobs are checked anew. A batch that was paused for its failures loses its
     limit, or it would pause again at once.
     """
+    for pause in _all(session):
+        if batch_id is None or (pause.column, pause.value) == ("batch", batch_id):
+            add_common_event(session, "pause_ended", _event_data(pause))
     chosen = update(Batch).where(Batch.paused.is_not(None))
     if batch_id is not None:
         chosen = chosen.where(Batch.id == batch_id)
@@ -98,6 +103,29 @@ def resume(session: Session, batch_id: str | None = None) -> None:
             session.execute(delete(Setting).where(of_start))
         holds.release(session, Paused.code)
     session.execute(chosen.values(paused=None, max_failures=None))
+
+
+def _all(session: Session) -> list[Pause]:
+    """Return all pauses: of the queue, of pipelines and of batches."""
+    of_pipelines = Setting.name.between(PIPELINE, PIPELINE + "\U0010ffff")
+    settings = session.execute(
+        select(Setting.name, Setting.value).where((Setting.name == QUEUE) | of_pipelines)
+    )
+    pauses = [
+        Pause("status", "queued", why)
+        if name == QUEUE
+        else Pause("pipeline", name.removeprefix(PIPELINE), why)
+        for name, why in settings
+    ]
+    paused = select(Batch.id, Batch.paused).where(Batch.paused.is_not(None))
+    return pauses + [Pause("batch", batch, str(why)) for batch, why in session.execute(paused)]
+
+
+def _event_data(pause: Pause) -> dict[str, Any]:
+    """Data of the event of a pause: `scope` is queue, pipeline or batch."""
+    if pause.column == "status":
+        return {"scope": "queue", "name": "", "why": ""}
+    return {"scope": pause.column, "name": pause.value, "why": pause.why}
 
 
 # --- failures ---

@@ -20,10 +20,15 @@ from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
+MOST_BEHIND = 10_000
+"""Number of messages above which those that a receiver lacks are not counted."""
+
 FOLDER_ID_CHARS = 8
 """Length of the beginning of a job's id in the name of its folder."""
 
-_TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
+_TIMES = (
+    "at", "created_at", "started_at", "finished_at", "not_before", "behind_since", "next_at",
+)  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
     "facts", "data",
@@ -219,6 +224,20 @@ class Queries:
         if job_id is None:
             return self._rows(f"{sql} ORDER BY id LIMIT ?", after, limit)
         return self._rows(f"{sql} AND job_id = ? ORDER BY id LIMIT ?", after, job_id, limit)
+
+    def receivers(self) -> list[dict[str, Any]]:
+        """Return the receivers of notifications, each with the number of messages it lacks
+        (`behind`, at most `MOST_BEHIND`)."""
+        if self._value("SELECT 1 FROM sqlite_master WHERE name = 'receivers'") is None:
+            return []  # no daemon of this version has opened the ledger yet
+        rows = self._rows("SELECT * FROM receivers ORDER BY name")
+        for row in rows:
+            kinds = json.loads(row["kinds"])
+            marks = ", ".join("?" for _ in kinds)
+            sql = f"""SELECT count(*) FROM (SELECT 1 FROM events
+                WHERE id > ? AND kind IN ({marks}) LIMIT {MOST_BEHIND})"""
+            row["behind"] = self._value(sql, row["cursor"], *kinds) + row["dropped"]
+        return rows
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Count jobs by status and inbox."""

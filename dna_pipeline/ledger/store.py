@@ -98,6 +98,11 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
     session.execute(_ADD_EVENT, values)
 
 
+def add_common_event(session: Session, kind: str, data: dict[str, Any]) -> None:
+    """Record an event that belongs to no single job."""
+    add_event(session, "", kind, data)
+
+
 def add_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
     """Insert rows, if there are any, without the mapper, which would double the cost of thousands.
 
@@ -126,11 +131,15 @@ _PRUNE = text("""DELETE FROM events WHERE id > :after AND id <= :last AND at < :
         AND (jobs.status IN ('queued', 'running') OR jobs.publish IN ('pending', 'planned')))""")
 
 
-def prune_events(session: Session, before: datetime, after: int) -> int | None:
+def prune_events(
+    session: Session, before: datetime, after: int, needed_after: int | None = None
+) -> int | None:
     """Remove the old events of ended jobs among the next `PRUNED_AT_ONCE`; open jobs keep theirs.
 
     Args:
         after: the number that the call before returned; 0 at first.
+        needed_after: events with a higher number stay, since a receiver still waits for them; None
+            if no receiver waits.
 
     Returns:
         The number of the last event of this call; None if no older event than `before` follows.
@@ -139,7 +148,8 @@ def prune_events(session: Session, before: datetime, after: int) -> int | None:
     batch = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
     if not batch or batch[0].at >= before:
         return None
-    last = int(batch[-1].id)
+    end = int(batch[-1].id)
+    last = end if needed_after is None else min(end, needed_after)
     values = {"after": after, "last": last, "before": format_time(before)}
     session.execute(_PRUNE, values)
-    return last if len(batch) == PRUNED_AT_ONCE else None
+    return last if len(batch) == PRUNED_AT_ONCE and last == end else None

@@ -250,7 +250,10 @@ class ArtifactRow(Base):
 
 
 class Event(Base):
-    """An event of a job. Those of its progress are pruned when the job ends."""
+    """An event of a job. Those of its progress are pruned when the job ends.
+
+    An event of a batch, the queue, a hold, a pause or pipeline.yaml has "" as `job_id`.
+    """
 
     __tablename__ = "events"
 
@@ -261,6 +264,29 @@ class Event(Base):
     data: Mapped[dict[str, Any]]
 
     __table_args__ = (Index("ix_events_job", "job_id", "id"), {"sqlite_autoincrement": True})
+
+
+class Receiver(Base):
+    """A receiver of notifications, and how far it is.
+
+    `kinds` are those of the events that it gets, `cursor` is the number of the last event that is
+    done with. State: `active`, or `ended` if the receiver said that it is gone. `failures` counts
+    the attempts at the next message, `problem` is the reason of the last one, and `next_at` the
+    time of the next. `dropped` counts messages that are lost and not reported to it yet.
+    """
+
+    __tablename__ = "receivers"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    fingerprint: Mapped[str]
+    kinds: Mapped[list[Any]]
+    state: Mapped[str]
+    cursor: Mapped[int]
+    failures: Mapped[int]
+    problem: Mapped[str | None]
+    behind_since: Mapped[datetime | None]
+    next_at: Mapped[datetime | None]
+    dropped: Mapped[int]
 
 
 class KnownFile(Base):

@@ -43,7 +43,7 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
     return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config),
-            *_signing(config)]  # fmt: skip
+            *_signing(config), *_receivers(config, queries)]  # fmt: skip
 
 
 def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
@@ -137,3 +137,12 @@ def _signing(config: Config) -> list[dict[str, Any]]:
         text = f"{error}; jobs wait until results can be signed, or c2pa is taken out"
         return [remark(error.code, text, stops=True)]
     return []
+
+
+def _receivers(config: Config, queries: Queries | None) -> list[dict[str, Any]]:
+    from dna_pipeline.operations.receivers import of_config
+
+    return [
+        remark("receiver_behind", f"receiver {name} of `notify:`: {text}")
+        for name, text in of_config(config, queries)
+    ]

@@ -6,10 +6,12 @@ process, or `operations/status.py` from the file and the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -124,6 +126,8 @@ class Overview:
         runnable: number of those that wait for nothing but their turn.
         queue_eta_s: seconds until these and the running jobs have ended; None if unknown.
         ended: the jobs that ended last, the newest first.
+        remarks: sentences about pipeline.yaml, if an edit of it is not taken over, and about
+            receivers of notifications that are behind.
     """
 
     outbox: str
@@ -140,6 +144,7 @@ class Overview:
     waiting: tuple[WaitingFile, ...]
     waiting_total: int
     ended: tuple[EndedJob, ...]
+    remarks: tuple[str, ...] = ()
 
     @property
     def held(self) -> int:
@@ -169,7 +174,21 @@ def make_overview(config: Config, status: Record) -> Overview:
         waiting=waiting,
         waiting_total=max(status.get("waiting_total", 0), len(waiting)),
         ended=_all(EndedJob, status.get("recent", ())),
+        remarks=tuple(make_remarks(status)),
     )
+
+
+def make_remarks(status: Record) -> Iterator[str]:
+    """Write sentences about the fields `config` and `receivers`, if something is wrong."""
+    config: Record = status.get("config") or {}
+    if problem := config.get("problem"):
+        said = "; ".join(problem.splitlines())
+        yield f"the edited pipeline.yaml is not taken over, the one before goes on: {said}"
+    if pending := config.get("pending"):
+        yield f"the edited pipeline.yaml is not taken over yet: {pending}"
+    for receiver in status.get("receivers", ()):
+        if (text := problem_sentence(receiver)) is not None:
+            yield f"receiver {receiver['name']} {text}"
 
 
 def make_holds(entries: Any) -> tuple[JobHold, ...]:

@@ -20,6 +20,7 @@ from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.operations.receivers import list_receivers
 
 if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look
@@ -53,6 +54,7 @@ def ledger_fields(queries: Queries) -> dict[str, Any]:
         "batches": [batch_entry(batch) for batch in queries.batches()],
         "holds": queries.holds(),
         "recent": _recent(queries),
+        "receivers": list_receivers(queries),
     }
 
 
@@ -139,7 +141,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     fields: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
-        "queue_eta_s": None, "progress": [],
+        "queue_eta_s": None, "progress": [], "receivers": [], "config": None,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -151,7 +153,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
-            "progress",
+            "progress", "config",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}

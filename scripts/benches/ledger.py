@@ -30,8 +30,8 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.operations.daemon.loop import worker_settings
 from dna_pipeline.operations.daemon.status_file import StatusFile
+from dna_pipeline.operations.daemon.worker_settings import worker_settings
 
 T = TypeVar("T")
 

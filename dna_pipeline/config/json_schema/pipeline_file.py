@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
 from dna_pipeline.config.json_schema.sections import finished, section, stage_section
+from dna_pipeline.config.receivers import ReceiverSpec
 from dna_pipeline.config.schema import (
     ID_PATTERN,
     InboxSpec,
@@ -40,6 +41,8 @@ def pipeline_schema() -> Schema:
         _add_provider(definitions, name)
     definitions["model"] = _model()
     definitions["inbox"] = _inbox(definitions)
+    receiver, more = section(ReceiverSpec, "receiver")
+    definitions |= more | {"receiver": receiver}
     return {
         "$schema": URI,
         "title": "pipeline.yaml of dna-pipeline",
@@ -79,6 +82,7 @@ def _file() -> tuple[Schema, dict[str, Schema]]:
     }
     own["pipelines"] |= {"minProperties": 1, "additionalProperties": stages}
     own["inboxes"] |= {"items": definition("inbox")}
+    own["notify"] |= {"items": definition("receiver")}
     return schema, definitions
 
 

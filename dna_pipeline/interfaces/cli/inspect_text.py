@@ -102,7 +102,7 @@ def print_status(fields: Record) -> None:
 
 
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
-    from dna_pipeline.operations.overview import make_holds, make_waiting
+    from dna_pipeline.operations.overview import make_holds, make_remarks, make_waiting
 
     yield "daemon", _daemon(fields["daemon"])
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
@@ -127,6 +127,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
         ("waiting", text) for text in waiting_lines(waiting, fields.get("waiting_total", 0))
     )
     yield from _leftovers(fields)
+    yield from (("note", text) for text in make_remarks(fields))
     for entry in fields["recent"][:RECENT_SHOWN]:
         why = f" ({entry['code']})" if entry["code"] else ""
         yield "recent", f"{short(entry['job'])} {entry['status']}{why} {entry['folder']}"

@@ -17,6 +17,7 @@ from dna_pipeline.interfaces.cli.doctor import doctor
 from dna_pipeline.interfaces.cli.init import init
 from dna_pipeline.interfaces.cli.inspect import events, jobs, show, status
 from dna_pipeline.interfaces.cli.models import models
+from dna_pipeline.interfaces.cli.notify import notify
 from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
@@ -44,6 +45,7 @@ for command in (
     app.command()(command)
 app.add_typer(models)
 app.add_typer(service)
+app.add_typer(notify)
 
 
 def _print_version(is_requested: bool) -> None:

@@ -73,7 +73,10 @@ def _watch_live(daemon: Daemon) -> None:
     remark = "stopping at a safe point; Ctrl-C again ends at once"
     _stop_on_signals(daemon, partial(screen.end, remark))
     with screen.shown():
-        daemon.run(observe=lambda fields: screen.update(partial(make_overview, config, fields)))
+        # An edited pipeline.yaml may take the place of the first one.
+        daemon.run(
+            observe=lambda fields: screen.update(partial(make_overview, daemon.config, fields))
+        )
     screen.print_results()
 
 

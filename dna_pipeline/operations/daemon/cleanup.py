@@ -46,7 +46,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name
-from dna_pipeline.ledger import drops, queue, store
+from dna_pipeline.ledger import drops, queue, receivers, store
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -58,6 +58,8 @@ log = structlog.get_logger()
 
 INTERVAL_S = 3600.0
 
+UNSENT_KEPT = timedelta(days=7)
+"""Time for which messages that a receiver does not take are kept."""
 
 Fate = Literal["keep", "remove", "recover"]
 """Decision about one leftover folder."""
@@ -97,10 +99,17 @@ class Cleanup:
 
     def round(self) -> Iterator[None]:
         """Remove old events and leftovers, a few at each step."""
-        before = utcnow() - timedelta(days=self._config.retention.events_days)
+        now = utcnow()
+        before = now - timedelta(days=self._config.retention.events_days)
+        dropped = self._ledger.transact(lambda s: receivers.drop_old(s, now - UNSENT_KEPT))
+        for name, number in dropped.items():
+            log.error("messages.dropped", receiver=name, messages=number)
+        needed = self._ledger.transact(receivers.needed_after)
         after: int | None = 0
         while after is not None:
-            after = self._ledger.transact(lambda s, a=after: store.prune_events(s, before, a))
+            after = self._ledger.transact(
+                lambda s, a=after: store.prune_events(s, before, a, needed)
+            )
             yield
         yield from self.steps(self._config.retention.work_hours * 3600)
 

@@ -111,6 +111,35 @@ def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None
         yield
 
 
+class KeptInboxes:
+    """The locks of `hold_kept` for inboxes that may change while the daemon runs."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._held: dict[Path, ExitStack] = {}
+
+    def hold(self, inboxes: Iterable[tuple[str, Path]]) -> None:
+        """Hold the locks of these inboxes and no others.
+
+        Raises:
+            Locked: a daemon on another data folder watches one of them; the locks are as before.
+        """
+        names = {path: name for name, path in inboxes}
+        with ExitStack() as new:
+            added = {
+                path: new.enter_context(ExitStack()) for path in names if path not in self._held
+            }
+            for path, stack in added.items():
+                stack.enter_context(hold_kept([(names[path], path)], self._data))
+            new.pop_all()
+        for path in self._held.keys() - names.keys():
+            self._held.pop(path).close()
+        self._held |= added
+
+    def close(self) -> None:
+        self.hold(())
+
+
 def keeper(inbox: Path, data: Path) -> str | None:
     """Describe the daemon on another data folder that holds the inbox by `hold_kept`; None if none.
 

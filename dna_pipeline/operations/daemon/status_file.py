@@ -7,6 +7,7 @@ import os
 import platform
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -51,6 +52,8 @@ class StatusFile:
     Args:
         observe: called with the content each time that it was put together, from the daemon's main
             thread; it must return at once, and change nothing.
+        config_state: gives the field `config`.
+        since: start of the daemon; now by default.
     """
 
     def __init__(
@@ -61,8 +64,11 @@ class StatusFile:
         intake: IntakeService,
         look: Look = look_directly,
         observe: Observer = lambda _: None,
+        config_state: Callable[[], dict[str, Any] | None] = lambda: None,
+        since: datetime | None = None,
     ) -> None:
         self._config = config
+        self._config_state = config_state
         self._observe = observe
         self._path = file_of(config.outbox)
         self._look = look
@@ -73,7 +79,7 @@ class StatusFile:
         self._dispatcher = dispatcher
         self._intake = intake
         self._daemon = {
-            "pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow()),
+            "pid": os.getpid(), "host": platform.node(), "since": format_time(since or utcnow()),
         }  # fmt: skip
         self._places = {
             "inboxes": [
@@ -147,6 +153,7 @@ class StatusFile:
             **self._time_left(),
             "jobs_per_hour": self._jobs_per_hour(),
             **self._look_for_leftovers(),
+            "config": self._config_state(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }

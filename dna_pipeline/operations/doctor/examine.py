@@ -38,6 +38,7 @@ CHECKS: tuple[Check, ...] = (
     system.clock,
     system.locale,
     project.daemons,
+    project.receivers,
 )
 """All checks, in the order of the report."""
 
@@ -76,6 +77,7 @@ def gather(file: Path, config: Config | None, problem: str) -> Machine:
         ledger, queries = places.open_ledger(config, look)
         with closing(queries) if queries else nullcontext():
             used = places.folders(config, queries, look)
+            receivers = places.receivers(config, queries)
         return replace(
             facts,
             file=str(file),
@@ -83,6 +85,7 @@ def gather(file: Path, config: Config | None, problem: str) -> Machine:
             models=places.models(config, look),
             ledger=ledger,
             daemons=places.daemons(config, look),
+            receivers=receivers,
         )
 
 

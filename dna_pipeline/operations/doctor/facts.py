@@ -215,6 +215,7 @@ class Machine:
         file: path of pipeline.yaml; "" if there is none.
         file_problem: the reason why it cannot be used.
         daemons: sentences about other daemons on these folders.
+        receivers: receivers of notifications by name, each with its problem, or "".
     """
 
     clock: Clock
@@ -247,3 +248,4 @@ class Machine:
     models: tuple[ModelFiles, ...] = ()
     ledger: LedgerFacts | None = None
     daemons: tuple[str, ...] = ()
+    receivers: tuple[tuple[str, str], ...] = ()

@@ -345,3 +345,11 @@ def _elements(files: Iterable[Path]) -> int | None:
         elif file.suffix == ".onnx":
             return None
     return total or None
+
+
+def receivers(config: Config, queries: Queries | None) -> tuple[tuple[str, str], ...]:
+    """Give the receivers of notifications by name, each with its problem, or ""."""
+    from dna_pipeline.operations.receivers import of_config
+
+    problems = dict(of_config(config, queries))
+    return tuple((each.name, problems.get(each.name, "")) for each in config.receivers)

@@ -82,3 +82,13 @@ def daemons(machine: Machine) -> Iterator[Finding]:
         yield Finding("daemon", "note", value, hint or "nothing to do, if that is meant so")
     if machine.file and not machine.daemons:
         yield Finding("daemon", "ok", "no daemon runs on these folders")
+
+
+def receivers(machine: Machine) -> Iterator[Finding]:
+    """Say of each receiver of notifications if it is behind, and why."""
+    for name, problem in machine.receivers:
+        if problem:
+            hint = "try it with `dna-pipeline notify test`; jobs go on meanwhile"
+            yield Finding("notify", "warning", problem, hint, name)
+        else:
+            yield Finding("notify", "ok", "has all messages", subject=name)

@@ -107,7 +107,13 @@ class _Picture:
     def lines(self, footer: str) -> list[Text]:
         is_tall = self.height >= 20
         lines = list(self._head())
-        for part in (self._running(), self._queue(), self._held(), self._waiting()):
+        for part in (
+            self._running(),
+            self._queue(),
+            self._held(),
+            self._waiting(),
+            self._remarks(),
+        ):
             some = list(part)
             lines += [Text("")] * bool(is_tall and some) + some
         room = self.height - 1 - len(lines) - 2 * is_tall
@@ -242,6 +248,9 @@ class _Picture:
         overview = self.overview
         lines = waiting_lines(overview.waiting, overview.waiting_total)
         yield from self._sentences("waiting", lines)
+
+    def _remarks(self) -> Iterator[Text]:
+        yield from self._sentences("note", self.overview.remarks)
 
     def _sentences(self, title: str, sentences: Iterable[str]) -> Iterator[Text]:
         number = 0

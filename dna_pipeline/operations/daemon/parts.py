@@ -1,0 +1,223 @@
+"""The parts of the daemon that depend on the configuration, and their replacement by those of
+another one."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from dna_pipeline.base.errors import ConfigError, SigningUnavailable
+from dna_pipeline.base.reachability import FolderProbe
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_executor import Executor, WorkerSettings
+from dna_pipeline.execution.scheduler import signer_of
+from dna_pipeline.intake.claiming.owner import Heartbeat
+from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
+from dna_pipeline.intake.service import IntakeService
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.engine import LedgerError
+from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.intake_thread import IntakeThread
+from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
+from dna_pipeline.operations.daemon.preload import Preload
+from dna_pipeline.operations.daemon.reporting import Reporting
+from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
+from dna_pipeline.operations.daemon.takeover import Takeover
+from dna_pipeline.operations.daemon.worker_settings import worker_settings
+from dna_pipeline.operations.repair.overtaken import OvertakenJobs
+from dna_pipeline.publish.batch_report import BatchReports
+from dna_pipeline.publish.publisher import Publisher
+
+log = structlog.get_logger()
+
+CLOSE_GRACE_S = 8.0
+"""Time in which all parts together have to end: less than the ten seconds that are promised."""
+
+ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
+
+
+@dataclass(frozen=True, slots=True)
+class _NextParts:
+    """The begin of new parts after a takeover.
+
+    Attributes:
+        is_worker_kept: the worker is that of the parts before.
+        has_preloaded: it has the models of `runtime.preload` already.
+    """
+
+    is_worker_kept: bool
+    has_preloaded: bool
+
+
+class DaemonParts:
+    """The parts, which the daemon's loop uses.
+
+    Attributes:
+        config: that of the parts; a takeover replaces it.
+    """
+
+    ledger: Ledger
+    executor: Executor
+    reporting: Reporting
+    _queries: Queries
+    _observe: Observer
+    _started: datetime
+    """Start of the daemon."""
+
+    def __init__(self, config: Config, executor: ExecutorFactory) -> None:
+        self.config = config
+        self._make_executor = executor
+        self._probe = FolderProbe()
+        self._look = self._probe.look
+        self._wake = threading.Event()
+        self._takeover: Takeover | None = None
+        self._next_parts: _NextParts | None = None
+        """Set between the end of the parts of one configuration and the begin of the next."""
+        self._has_changed = True
+        """True if the ledger was written to since the loop last acted on all of it."""
+
+    @contextmanager
+    def _folders(self) -> Generator[None]:
+        """Make all folders, and lock the inboxes that keep their files, while the block runs."""
+        self._make_folders()
+        self._kept = KeptInboxes(self.config.data)
+        self._lock_kept(self.config)
+        with closing(self._kept):
+            yield
+
+    def _lock_kept(self, config: Config) -> None:
+        """Lock the inboxes that keep their files. Raises `Locked`."""
+        inboxes = [(inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps]
+        self._kept.hold((name, path) for name, path in inboxes if self._look(path).is_there)
+
+    def _start_parts(self, workers: Mapping[str, dict[str, Any]], started: datetime) -> None:
+        """Make, recover and start the parts that depend on the configuration.
+
+        Args:
+            workers: facts about the workers that are there already.
+            started: start of the daemon.
+        """
+        look = self._look
+        self.publisher = Publisher(self.config, self.ledger, look)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
+        self.dispatcher.workers |= workers
+        self.cleanup = Cleanup(self.config, self.ledger, look)
+        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
+        self.batch_reports = BatchReports(
+            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
+        )
+        self.status = StatusFile(
+            self.config, self._queries, self.dispatcher, self.intake, look, self._show,
+            self._config_state, started,
+        )  # fmt: skip
+        self.overtaken = OvertakenJobs(self.config, self.ledger, look)
+        self._recover()
+        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
+        self._heartbeat = self._make_heartbeat()
+        self._heartbeat.start()
+        self._intake_thread.start()
+        if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
+            log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
+
+    def _show(self, status: dict[str, Any]) -> None:
+        """Hand the content of `status.json` on."""
+        self._observe(status)
+        self.reporting.observe(status)
+
+    def _config_state(self) -> dict[str, Any] | None:
+        return None if self._takeover is None else self._takeover.state.to_dict()
+
+    def _make_heartbeat(self) -> Heartbeat:
+        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
+        about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
+        return Heartbeat(places, self.ledger.id, about, self._look)
+
+    def _begin_preload(self, models: Sequence[str]) -> None:
+        self._preload = Preload(models, self.dispatcher)
+        self._preload.begin()
+
+    def _write_batch_reports(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
+        """Write the reports a last time; skip them if the ledger fails."""
+        with suppress(LedgerError):
+            self.batch_reports.write(limit_s)
+
+    def _make_folders(self) -> None:
+        for folder in (self.config.data, self.config.work, self.config.outbox):
+            make_folder(folder, self._look)
+        make_inboxes(self.config, self._watched_before(), self._look)
+
+    def _watched_before(self) -> set[str]:
+        """Give the names of the inboxes that a daemon with this data folder has watched before."""
+        if not self.config.ledger_path.exists():
+            return set()
+        with suppress(ConfigError), closing(Queries(self.config.ledger_path)) as queries:
+            return queries.watched_inboxes()
+        return set()  # a ledger that cannot be read is refused when it is opened
+
+    def _recover(self) -> None:
+        """Resume the unfinished work of the last daemon, from the ledger and the claims."""
+        self.intake.recover()
+        # First of all, since the next steps queue running jobs again and move unknown copies away.
+        self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
+        back = self.ledger.transact(queue.recover)
+        for job_id in back:
+            log.info("job.resumed", job=job_id)
+        self.cleanup.at_start()
+        self.publisher.recover()
+
+    # --- takeover of an edited pipeline.yaml ---
+
+    def is_computing(self) -> bool:
+        return not self.dispatcher.is_idle
+
+    def end_intake(self) -> bool:
+        self._intake_thread.stop()
+        return self._intake_thread.join(0.0)
+
+    def report_by(self, config: Config) -> None:
+        self.config = config
+        self.reporting.configure(config)
+
+    def replace(self, config: Config) -> bool:
+        """End the parts that depend on the configuration; the loop begins them anew at once.
+
+        No job runs, and intake has ended. Raises `Locked`, before anything was changed.
+        """
+        self._lock_kept(config)
+        is_worker_kept = worker_settings(config) == worker_settings(self.config)
+        is_same_preload = config.runtime.preload == self.config.runtime.preload
+        self._end_parts()
+        if not is_worker_kept:
+            self.executor.close(CLOSE_GRACE_S / 2)
+            self.executor = self._make_executor(worker_settings(config), self._wake.set)
+        self.config = config
+        self._next_parts = _NextParts(is_worker_kept, is_worker_kept and is_same_preload)
+        return is_worker_kept
+
+    def _end_parts(self) -> None:
+        self._intake_thread.close()
+        self._heartbeat.stop()
+        self.intake.close()
+        self._write_batch_reports()
+
+    def _begin_parts(self, parts: _NextParts) -> None:
+        """Begin all parts after a takeover. Where the ledger fails, the next round of the loop
+        tries again."""
+        self._make_folders()
+        self._start_parts(self.dispatcher.workers if parts.is_worker_kept else {}, self._started)
+        self.reporting.configure(self.config)
+        if parts.has_preloaded:
+            self._preload = Preload(self.config.runtime.preload, self.dispatcher)
+        else:
+            self._begin_preload(self.config.runtime.preload)
+        self._next_parts, self._has_changed = None, True
+        self.status.ledger_changed()
