@@ -398,7 +398,8 @@ def test_one_wrong_key_of_an_inbox(told, cases):
     pipeline: mesh, colour: 5
         unknown key 'inboxes[0].colour'; known here: defaults, existing, hours, ignore, include,
         latest, metadata, name, on_change, on_duplicate, originals, path, pipeline, priority,
-        prompt_files, recursive, rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds,
+        prompt_files, recursive, rescan_seconds, result_name, settle_seconds, sidecar,
+        sidecar_wait_seconds,
         source_roots, watch
     pipeline: mesh, hours: 22-6
         inboxes[0].hours: should be two times like "22:00-06:00", not '22-6'
