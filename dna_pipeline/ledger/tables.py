@@ -92,7 +92,7 @@ class Batch(Base):
     `claimed` (its jobs are in the queue) → `open` (its folder is in the outbox) → `done`. `axes`
     has name and values of each axis of its matrix, the slowest first: row n is the n-th of their
     combinations. `sheet` says how far its contact sheet is: `due` since the batch is done, then
-    `made`, or `failed`.
+    `made`, or `failed: ` with the reason.
     """
 
     __tablename__ = "batches"
@@ -114,7 +114,10 @@ class Batch(Base):
     axes: Mapped[list[Any] | None]
     sheet: Mapped[str | None]
 
-    __table_args__ = (Index("ix_batches_open", "state", sqlite_where=text("state <> 'done'")),)
+    __table_args__ = (
+        Index("ix_batches_open", "state", sqlite_where=text("state <> 'done'")),
+        Index("ix_batches_sheet", "sheet", sqlite_where=text("sheet <> 'made'")),
+    )
 
 
 class BatchRow(Base):

@@ -64,7 +64,10 @@ def test_a_matrix_makes_a_job_of_each_combination(site: Site) -> None:
     run_all(site)
     (batch,) = site.rows(Batch)
     home = f"in/cat-{batch.id[:8]}"
-    names = {job.id[:8]: f"{home}/cat-{force}-" for job, force in zip(jobs, ("true", "false"))}
+    names = {
+        job.id[:8]: f"{home}/cat-{force}-"
+        for job, force in zip(jobs, ("true", "false"), strict=True)
+    }
     assert site.folders() == sorted(name + job for job, name in names.items())
     assert batch.axes == [{"name": "remove_background.force", "values": [True, False]}]
     rows = report(site)

@@ -10,7 +10,8 @@ from dna_pipeline.config.templates import TemplateError
 VALUES = {
     "stem": "cat", "row": "3", "img2img.strength": 0.4, "img2img.seed": 7,
     "img2img.prompt": "a very long prompt about a clay figurine on a table, in soft light",
-    "triposr.bake_texture": True, "img2img.loras": {"clay": 0.5}, "img2img": {"loras": {"clay": 0.5}},
+    "triposr.bake_texture": True, "img2img.loras": {"clay": 0.5},
+    "img2img": {"loras": {"clay": 0.5}},
     "meta": {"asset": "chair/01", "shot": {"take": 2}}, "seed": None,
 }  # fmt: skip
 

@@ -469,8 +469,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "from_content makes one of the image's bytes",
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, count, image, images, img2img, matrix, "
-        "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, seed, "
-        "seed_offset, tags",
+        "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, "
+        "result_name, seed, seed_offset, tags",
     ]
 
 
@@ -605,6 +605,6 @@ def test_a_name_of_the_result_that_cannot_be_made(job: Resolve, text: str, messa
 
 
 def test_the_name_of_an_inboxs_results_is_checked(read: Callable[[str], Config]) -> None:
-    entry = '  - {path: in, pipeline: restyle, result_name: "{triposr.scale}-{img2img.strenght}"}'
+    entry = '  - {path: in, pipeline: restyle, result_name: "{triposr.low}-{img2img.strenght}"}'
     with pytest.raises(ConfigError, match=r"result_name: .*\{img2img.strenght\}; did you mean"):
         read(PIPELINES + entry)

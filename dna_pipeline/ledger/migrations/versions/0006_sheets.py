@@ -13,9 +13,13 @@ def upgrade() -> None:
     op.add_column("jobs", sa.Column("result_name", sa.Text(), nullable=True))
     op.add_column("batches", sa.Column("axes", sa.JSON(none_as_null=True), nullable=True))
     op.add_column("batches", sa.Column("sheet", sa.Text(), nullable=True))
+    op.create_index(
+        "ix_batches_sheet", "batches", ["sheet"], sqlite_where=sa.text("sheet <> 'made'")
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_batches_sheet", "batches")
     with op.batch_alter_table("batches") as batch_op:
         batch_op.drop_column("sheet")
         batch_op.drop_column("axes")
