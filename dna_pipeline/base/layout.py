@@ -16,6 +16,10 @@ FAILED = "failed"
 CANCELLED = "cancelled"
 LATEST = "latest"
 SOURCE = "source"
+SHEET = "sheet"
+"""Folder of the files of a contact sheet, beside its page."""
+SHEET_PAGE = "index.html"
+SHEET_PICTURE = "sheet.png"
 _RESERVED = (FAILED, CANCELLED, LATEST)
 
 _ID = re.compile("[0-9a-f]{32}")

@@ -534,6 +534,11 @@ class Config:
         return self.data / "wildcards"
 
     @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures of results, by the hashes of their files."""
+        return self.data / "thumbnails"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

@@ -37,6 +37,7 @@ from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
+from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
@@ -175,7 +176,8 @@ class Daemon:
             if until_idle and self._is_idle():
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
-                break
+                if not self._has_sheets_to_make():
+                    break
             if until_idle and not self.dispatcher.running:
                 waits.step(time.monotonic(), self.intake.short_waits())
             self._wake.wait(TICK_S)
@@ -211,6 +213,7 @@ class Daemon:
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, observe
         )
+        self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
@@ -229,6 +232,7 @@ class Daemon:
         finally:
             self._stop.set()
             self._hints.set()
+            self.sheets.close()
             self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker ends first: it holds the most memory, and depends on no other part.
@@ -261,6 +265,11 @@ class Daemon:
         """Write the reports a last time; skip them if the ledger fails."""
         with suppress(LedgerError):
             self.batch_reports.write(limit_s)
+
+    def _has_sheets_to_make(self) -> bool:
+        with suppress(LedgerError):
+            return self.sheets.has_work()
+        return False
 
     def _make_folders(self) -> None:
         for folder in (self.config.data, self.config.work, self.config.outbox):
@@ -345,6 +354,8 @@ class Daemon:
             self._publish_some(now)
             self._has_changed = False
         self.batch_reports.step(now)
+        if self.sheets.step(now):
+            self.dispatcher.dispatch()
         self.cleanup.step(now)
         self.status.step(now)
 
@@ -361,6 +372,7 @@ class Daemon:
             self._has_changed = True
             self.status.ledger_changed()
             self.batch_reports.ledger_changed()
+            self.sheets.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""
@@ -409,6 +421,7 @@ class Daemon:
         return (
             self.intake.is_quiet
             and not self.dispatcher.running
+            and not self.sheets.is_at_work
             and not self._queries.has_open_jobs()
         )
 
