@@ -133,8 +133,7 @@ def axes_of(document: Document, images: Sequence[str] = ()) -> list[Axis]:
 
     Row n of its batch is the n-th combination of their values.
     """
-    matrix = document.value.get("matrix") or {}
-    count = count_of(document)
+    matrix, count = _matrix_of(document), count_of(document)
     if not matrix and count == 1:
         return []
     axes = [Axis("image", tuple(images))] if len(images) > 1 else []
@@ -142,11 +141,15 @@ def axes_of(document: Document, images: Sequence[str] = ()) -> list[Axis]:
     return axes + ([Axis("count", tuple(range(1, count + 1)))] if count > 1 else [])
 
 
+def _matrix_of(document: Document) -> dict[str, list[Any]]:
+    value = document.value.get("matrix")
+    return dict(value) if is_mapping(value) else {}
+
+
 def default_result_name(document: Document) -> str | None:
     """The template of the result folders' names that a document with a matrix or a count gives;
     None without both."""
-    matrix = document.value.get("matrix") or {}
-    has_count = count_of(document) > 1
+    matrix, has_count = _matrix_of(document), count_of(document) > 1
     if not matrix and not has_count:
         return None
     return result_names.of_axes(matrix, has_count=has_count)

@@ -11,14 +11,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dna_pipeline.base.files import write_atomic
 
-MAX_CELLS = 400
-"""Most pictures of a sheet, so that it is drawn within a second or two and can be opened anywhere;
-a page shows the others."""
+MAX_CELLS = 200
+"""Most pictures of a sheet, so that it is drawn within about a second; a page shows the others."""
 _LARGE_PX, _SMALL_PX = 240, 140
 _MANY = 60
 """Number of pictures from which on they are drawn small."""
 _MAX_WIDTH_PX = 3000
 _GAP_PX, _LINE_PX, _TITLE_PX = 12, 20, 28
+_Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
 _PAPER, _INK, _FAINT, _ALARM, _FRAME = "#ffffff", "#1b1f24", "#57606a", "#b42318", "#eef0f2"
 
 
@@ -63,7 +64,7 @@ def draw(target: Path, title: str, cells: Sequence[Cell], columns: int | None = 
         _put(sheet, cell, (x, y), side)
         ink = _ALARM if cell.is_failure else _FAINT
         pen.text((x, y + side + 3), _fitting(pen, font, cell.label, side), ink, font)
-    write_atomic(target, lambda file: sheet.save(file, "PNG", compress_level=4))
+    write_atomic(target, lambda file: sheet.save(file, "PNG", compress_level=2))
 
 
 def _square(cells: int) -> int:
@@ -77,13 +78,13 @@ def _put(sheet: Image.Image, cell: Cell, place: tuple[int, int], side: int) -> N
     if not cell.picture:
         return
     with suppress(OSError, ValueError), Image.open(cell.picture, formats=("WEBP",)) as file:
-        picture = file.convert("RGBA")
-        picture.thumbnail((side, side))
+        file.thumbnail((side, side), Image.Resampling.BILINEAR, reducing_gap=1.5)
+        picture = file.convert("RGBA") if file.mode != "RGB" else file
         at = (x + (side - picture.width) // 2, y + (side - picture.height) // 2)
-        sheet.paste(picture, at, picture)
+        sheet.paste(picture, at, picture if picture.mode == "RGBA" else None)
 
 
-def _fitting(pen: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, text: str, px: int) -> str:
+def _fitting(pen: ImageDraw.ImageDraw, font: _Font, text: str, px: int) -> str:
     """The text on one line, cut so that it is not wider."""
     line = " ".join(text.split())[:300]
     if pen.textlength(line, font) <= px:

@@ -12,7 +12,7 @@ from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_batch
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet, grid_axes
 
-MOST_CELLS = 400
+MOST_CELLS = 200
 """Most pictures of the sheet's picture; see `media/contact_sheet.py`."""
 
 

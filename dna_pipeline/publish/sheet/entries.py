@@ -77,7 +77,9 @@ class Entry:
 
     @property
     def manifest(self) -> str:
-        """Name of the file in its folder that says all about it."""
+        """Name of the file in its folder that says all about it; "" if others share the folder."""
+        if self.folder is not None and self.folder.rpartition("/")[2] == CANCELLED:
+            return ""
         return "error.json" if self.is_failure else "manifest.json"
 
 
@@ -122,14 +124,13 @@ def _of_job(
     picture = _picture(job["stages"], job["files"], files)
     if picture is None and error is not None:
         picture = _original(folder, job)
-    is_shared = folder is not None and folder.rpartition("/")[2] == CANCELLED
     return Entry(
         number=number,
         job=job["id"],
         name=job["name"],
         status=row_status or job["status"],
         folder=folder,
-        files=() if is_shared else files,
+        files=files,
         picture=picture,
         params=_params(job),
         sidecar=sidecar_of(job) if job["stages"] else "",

@@ -24,7 +24,7 @@ from dna_pipeline.base.layout import SHEET
 from dna_pipeline.base.times import format_time
 from dna_pipeline.publish.sheet.entries import Entry, SheetFile
 
-PAGE_ENTRIES = 100
+PAGE_ENTRIES = 60
 """Entries of one portion, and so of one page."""
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -171,7 +171,7 @@ def _entry(entry: Entry, place: Place, common: Mapping[str, Any]) -> dict[str, A
         }
     if is_there and entry.folder is not None:
         values["folder"] = place.link(entry.folder) + "/"
-        values["manifest"] = entry.manifest if entry.files or not entry.is_failure else ""
+        values["manifest"] = entry.manifest
         values["files"] = [_file(file, place) for file in entry.files]
         values["mesh"] = entry.job[:8] if entry.job in place.meshes else ""
     return {

@@ -107,9 +107,10 @@
       make("p", {}, [message, hint].filter(Boolean).join(" ")));
   }
 
-  function actions(entry, index, indexes) {
+  function actions(entry, index, indexes, isLarge) {
     const node = make("div", { className: "actions" });
     if (entry.sidecar) node.append(button("Copy as sidecar", () => copy(entry.sidecar), { "aria-label": `Copy as sidecar: ${label(entry)}` }));
+    if (isLarge) return node;
     if (films(entry).length) node.append(button("Play film", () => open(index, indexes, "film")));
     if (entry.mesh) node.append(button("Turn mesh", () => open(index, indexes, "mesh")));
     return node;
@@ -121,11 +122,24 @@
     if (!entry.folder) return node;
     node.append(link("Folder", entry.folder));
     if (entry.manifest) node.append(link(isFailure(entry) ? "Error" : "Manifest", entry.folder + entry.manifest));
-    for (const [name, href] of entry.files || []) node.append(link(name, href));
+    for (const [name, href, kind] of entry.files || []) if (kind !== "marks") node.append(link(name, href));
     return node;
   }
 
-  const varying = (entry) => head.varying.filter((key) => key in (entry.params || {})).map((key) => [key, entry.params[key]]);
+  // A key without its stage, where no other key ends alike.
+  function brief(key, keys) {
+    const last = (name) => name.slice(name.indexOf(".") + 1);
+    return keys.filter((other) => last(other) === last(key)).length > 1 ? key : last(key);
+  }
+
+  const varying = (entry) => head.varying.filter((key) => key in (entry.params || {})).map((key) => [brief(key, head.varying), entry.params[key]]);
+
+  function warnings(entry) {
+    const texts = entry.warnings || [];
+    if (!texts.length) return null;
+    const count = texts.length === 1 ? "1 warning" : `${texts.length} warnings`;
+    return make("details", {}, make("summary", {}, `⚠ ${count}`), ...texts.map((line) => make("p", { className: "small" }, line)));
+  }
 
   function about(entry) {
     const details = make("details", {}, make("summary", {}, "All about it"));
@@ -140,13 +154,12 @@
     return details;
   }
 
-  function text(entry, index, indexes) {
+  function text(entry, index, indexes, isLarge) {
     const status = entry.status === "completed" ? "" : ` ${entry.status}`;
-    const warnings = (entry.warnings || []).map((warning) => make("p", { className: "faint" }, `⚠ ${warning}`));
     return make("div", { className: "text" },
       make("h2", {}, entry.name, make("span", { className: isFailure(entry) ? "alarm" : "" }, ` #${entry.n}${status}`)),
       isFailure(entry) ? failure(entry) : null,
-      list(varying(entry)), ...warnings, actions(entry, index, indexes), links(entry), about(entry));
+      list(varying(entry)), actions(entry, index, indexes, isLarge), links(entry), warnings(entry), about(entry));
   }
 
   // --- the list ---
@@ -183,6 +196,8 @@
 
   // --- the grid ---
 
+  const axisName = (axis) => brief(head.axes[axis].name, head.axes.map((other) => other.name));
+
   const axisIndexes = () => head.axes.map((_, axis) => axis);
 
   function indexOf(places) {
@@ -204,10 +219,10 @@
       }
     }
     const entries = await entriesAt(cells.map((index) => Math.min(index, head.total - 1)));
-    const corner = rowAxis === columnAxis ? "" : `${head.axes[rowAxis].name} ↓  ${head.axes[columnAxis].name} →`;
+    const corner = rowAxis === columnAxis ? "" : `${axisName(rowAxis)} ↓ ${axisName(columnAxis)} →`;
     const body = make("tbody");
     for (let row = state.firstRow; row < last; row++) {
-      const line = make("tr", {}, make("th", { scope: "row" }, make("div", {}, rowAxis === columnAxis ? head.axes[columnAxis].name : shown(rows[row]))));
+      const line = make("tr", {}, make("th", { scope: "row" }, make("div", {}, rowAxis === columnAxis ? axisName(columnAxis) : shown(rows[row]))));
       for (let column = 0; column < columns.length; column++) {
         const at = (row - state.firstRow) * columns.length + column;
         line.append(cells[at] < head.total ? cell(entries[at], cells[at], cells) : make("td"));
@@ -220,8 +235,8 @@
   }
 
   function cell(entry, index, indexes) {
-    return make("td", {}, picture(entry, index, indexes),
-      make("p", { className: isFailure(entry) ? "name alarm" : "name" }, isFailure(entry) ? entry.failure.code : entry.name));
+    const words = isFailure(entry) ? (entry.thumbnail ? entry.failure.code : "") : head.axes.length > 1 ? "" : entry.name;
+    return make("td", {}, picture(entry, index, indexes), words && make("p", { className: isFailure(entry) ? "name alarm" : "name" }, words));
   }
 
   function showRowPager(count, last) {
@@ -275,14 +290,15 @@
         state.firstRow = 0;
         show();
       },
-    }, ...axisIndexes().map((axis) => make("option", { value: axis, selected: state[key] === axis }, head.axes[axis].name))));
+    }, ...axisIndexes().map((axis) => make("option", { value: axis, selected: state[key] === axis }, axisName(axis)))));
     const nodes = [choose("Rows", "rows"), choose("Columns", "columns")];
     for (const axis of axisIndexes().filter((one) => one !== state.rows && one !== state.columns)) nodes.push(...axisPages(axis));
     return nodes;
   }
 
   function axisPages(axis) {
-    const { name, values } = head.axes[axis];
+    const { values } = head.axes[axis];
+    const name = axisName(axis);
     const go = (place) => { state.fixed[axis] = (place + values.length) % values.length; show(); };
     const cut = (value) => { const line = shown(value); return line.length > 50 ? `${line.slice(0, 49)}…` : line; };
     return [make("label", {}, name, make("select", { onchange: (event) => go(Number(event.target.value)) },
@@ -321,10 +337,11 @@
       const node = button(choice[1], () => show(choice, node), { "data-choice": choice[0], "aria-pressed": "false" });
       return node;
     });
-    bar.append(...buttons, button("Close", () => dialog.close()));
+    bar.append(...buttons, button("Close", () => dialog.close(), { autofocus: true }));
     dialog.setAttribute("aria-label", label(entry));
-    dialog.replaceChildren(make("div", { className: "large" }, bar, stage, make("div", { className: "side" }, text(entry, index, indexes))));
+    dialog.replaceChildren(make("div", { className: "large" }, bar, stage, make("div", { className: "side" }, text(entry, index, indexes, true))));
     const best = bestChoice(entry, choices, kind);
+    bar.querySelector("[autofocus]").focus();
     if (best >= 0) show(choices[best], buttons[best]);
     else if (entry.thumbnail) stage.append(make("img", { src: `${FOLDER}thumbnails/${entry.thumbnail}`, alt: entry.name }));
     else stage.append(make("p", {}, "There is no picture of it."));
@@ -359,6 +376,7 @@
       const viewer = document.createElement("model-viewer");
       const attributes = { "camera-controls": "", "touch-action": "none", "interaction-prompt": "none", "shadow-intensity": "0.6", alt: `Mesh of ${entry.name}; drag or use the arrow keys to turn it`, src: address };
       for (const [name, value] of Object.entries(attributes)) viewer.setAttribute(name, value);
+      viewer.append(make("div", { slot: "progress-bar" }));
       viewer.addEventListener("load", () => URL.revokeObjectURL(address), { once: true });
       viewer.addEventListener("error", () => stage.replaceChildren(make("p", {}, "This browser cannot show the mesh (it needs WebGL).")));
       if (stage.isConnected) stage.replaceChildren(viewer);
