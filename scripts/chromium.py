@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,13 @@ from typing import Any, Self
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LIMIT_S = 60.0
+
+_EXEC = """import fcntl, os, sys
+ends = [fcntl.fcntl(int(end), fcntl.F_DUPFD, 10) for end in sys.argv[1:3]]
+for end, number in zip(ends, (3, 4)):
+    os.dup2(end, number)
+os.execvp(sys.argv[3], sys.argv[3:])"""
+"""Becomes the browser, which reads commands from descriptor 3 and writes to 4."""
 
 
 def find_chromium() -> str | None:
@@ -35,13 +43,12 @@ class Chromium:
             "--disable-dev-shm-usage", "--disable-background-networking", "--hide-scrollbars",
             f"--user-data-dir={profile}", "about:blank",
         ]  # fmt: skip
-        # The browser reads commands from descriptor 3 and writes to 4.
-        script = f'exec "$@" 3<&{command_read} 4>&{event_write}'
+        ends = (command_read, event_write)
+        start = [sys.executable, "-c", _EXEC, *map(str, ends), program]
+        quiet = subprocess.DEVNULL
         self._process = subprocess.Popen(
-            ["sh", "-c", script, "sh", program, *options],
-            pass_fds=(command_read, event_write),
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            [*start, *options], pass_fds=ends, stdin=quiet, stdout=quiet, stderr=quiet
+        )
         os.close(command_read)
         os.close(event_write)
         self._buffer = b""

@@ -23,12 +23,15 @@ def opener(platform: str = sys.platform, env: Mapping[str, str] = os.environ) ->
     return shutil.which("xdg-open", path=env.get("PATH"))
 
 
-def open_path(path: Path, program: str) -> None:
-    """Open a file or a folder; does not wait for the program. Raises OSError."""
+def open_path(path: Path, program: str) -> subprocess.Popen[bytes] | None:
+    """Open a file or a folder; does not wait for the program, which is given if it is a process.
+
+    Raises OSError.
+    """
     if sys.platform == "win32":
         os.startfile(path)
-        return
-    subprocess.Popen(
+        return None
+    return subprocess.Popen(
         [program, str(path.absolute())],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         **ipc.SESSION,

@@ -46,8 +46,8 @@ def check_fields(template: str, parameters: Collection[str]) -> None:
     for name in placeholders(template):
         if name in FIELDS or name in parameters or name.startswith(_META):
             continue
-        known = [*FIELDS, "meta.…", *parameters]
-        raise TemplateError(f"unknown placeholder {{{name[:60]}}}; {_nearest(name, known)}")
+        advice = _nearest(name, [*FIELDS, "meta.…", *parameters])
+        raise TemplateError(f"unknown placeholder {{{name[:60]}}}; {advice}")
 
 
 def placeholders(template: str) -> list[str]:
@@ -112,13 +112,13 @@ def _parts(template: str) -> Iterator[tuple[str, str]]:
             )
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def _nearest(name: str, keys: Collection[str]) -> str:
     """The nearest placeholders, the parameter of that name in each stage first."""
     last = name.rpartition(".")[2]
-    same = [key for key in known if key.rpartition(".")[2] == last]
+    same = [key for key in keys if key.rpartition(".")[2] == last]
     if same:
         return "did you mean " + " or ".join(f"{{{key}}}" for key in same[:3]) + "?"
-    return nearest(name, known, is_key=True)
+    return nearest(name, keys, is_key=True)
 
 
 def _value(name: str, values: Mapping[str, Any]) -> Any:

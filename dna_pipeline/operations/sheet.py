@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class SheetChoice:
-    """What a sheet is to show; without any of these, the newest batch.
+    """Choice of the results that a sheet shows; without any of these, the newest batch.
 
     Attributes:
         jobs: ids of jobs, as people type them.

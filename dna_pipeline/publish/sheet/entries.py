@@ -99,8 +99,8 @@ def of_batch(queries: Queries, batch_id: str, limit: int = MAX_ENTRIES) -> list[
 def of_jobs(queries: Queries, ids: Sequence[str]) -> list[Entry]:
     """Read the entries of these jobs, in that order; those without a folder are left out."""
     jobs, warnings = queries.sheet_jobs(ids), queries.warnings(ids)
-    known = [jobs[job_id] for job_id in ids if job_id in jobs]
-    published = [job for job in known if job["publish"] == "done"]
+    listed = [jobs[job_id] for job_id in ids if job_id in jobs]
+    published = [job for job in listed if job["publish"] == "done"]
     return [
         _of_job(number, job, warnings.get(job["id"], [])) for number, job in enumerate(published, 1)
     ]

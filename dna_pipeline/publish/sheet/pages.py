@@ -39,7 +39,7 @@ _ROLES = {"video/mp4": "film", MESH_TYPE: "mesh"}
 
 @dataclass(frozen=True, slots=True)
 class Sheet:
-    """What a contact sheet shows.
+    """The content of a contact sheet.
 
     Attributes:
         axes: `name` and `values` of each axis of a matrix, the slowest first; entry n is the n-th
@@ -59,7 +59,7 @@ class Sheet:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the page lies, and what is there for it.
+    """The place of the page, and the files that are there for it.
 
     Attributes:
         folder: folder of the page.
