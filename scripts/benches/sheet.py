@@ -23,7 +23,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.recipe import as_sidecar
 from dna_pipeline.media.thumbnails import make_thumbnail
 from dna_pipeline.operations.sheet_contents import cells_of, columns_of
-from dna_pipeline.publish.sheet.entries import Entry, SheetFile
+from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet
 
@@ -87,12 +87,12 @@ def draw(folder: SheetFolder, sheet: Sheet) -> None:
     contact_sheet.draw(folder.picture, sheet.title, cells, columns_of(sheet))
 
 
-def entries_of(root: Path, count: int) -> list[Entry]:
+def entries_of(root: Path, count: int) -> list[SheetEntry]:
     """Results with pictures of their own, one in forty of them a failure."""
     return [_entry(root, number) for number in range(1, count + 1)]
 
 
-def _entry(root: Path, number: int) -> Entry:
+def _entry(root: Path, number: int) -> SheetEntry:
     job = hashlib.md5(str(number).encode(), usedforsecurity=False).hexdigest()
     name = f"shot_{number:04}"
     is_failure = number % 40 == 7
@@ -112,7 +112,7 @@ def _entry(root: Path, number: int) -> Entry:
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         picture = SheetFile(f"{folder}/{name}.png", "image", "image/png", 1, sha256)
     failure = EmptyForeground("The matte is empty: nothing of the picture was kept.").failure()
-    return Entry(
+    return SheetEntry(
         number, job, f"{name}.png", "failed" if is_failure else "completed", folder,
         files=(picture,) if picture else (),
         picture=picture,

@@ -39,7 +39,7 @@ class SheetFile:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class SheetEntry:
     """A result, a failure, or a row without a job.
 
     Attributes:
@@ -83,7 +83,7 @@ class Entry:
         return "error.json" if self.is_failure else "manifest.json"
 
 
-def of_batch(queries: Queries, batch_id: str, limit: int = MAX_ENTRIES) -> list[Entry]:
+def of_batch(queries: Queries, batch_id: str, limit: int = MAX_ENTRIES) -> list[SheetEntry]:
     """Read the first rows of a batch, in order."""
     rows = queries.batch_rows(batch_id, limit)
     ids = [row["job_id"] for row in rows if row["job_id"] is not None]
@@ -96,7 +96,7 @@ def of_batch(queries: Queries, batch_id: str, limit: int = MAX_ENTRIES) -> list[
     ]
 
 
-def of_jobs(queries: Queries, ids: Sequence[str]) -> list[Entry]:
+def of_jobs(queries: Queries, ids: Sequence[str]) -> list[SheetEntry]:
     """Read the entries of these jobs, in that order; those without a folder are left out."""
     jobs, warnings = queries.sheet_jobs(ids), queries.warnings(ids)
     listed = [jobs[job_id] for job_id in ids if job_id in jobs]
@@ -106,25 +106,25 @@ def of_jobs(queries: Queries, ids: Sequence[str]) -> list[Entry]:
     ]
 
 
-def _of_row(row: Mapping[str, Any]) -> Entry:
+def _of_row(row: Mapping[str, Any]) -> SheetEntry:
     status = row["status"] or "waiting"
     failure = None
     if row["code"] is not None:
         where = f"{row['field']}: " if row["field"] else ""
         failure = Failure(row["code"], "This row is wrong.", f"{where}{row['detail'] or ''}")
-    return Entry(row["number"], "", row["image"], status, failure=failure)
+    return SheetEntry(row["number"], "", row["image"], status, failure=failure)
 
 
 def _of_job(
     number: int, job: Mapping[str, Any], warnings: Iterable[str], row_status: str | None = None
-) -> Entry:
+) -> SheetEntry:
     folder: str | None = job["publish_name"] if job["publish"] == "done" else None
     files = _files(folder, job["files"])
     error: dict[str, Any] | None = job["error"]
     picture = _picture(job["stages"], job["files"], files)
     if picture is None and error is not None:
         picture = _original(folder, job)
-    return Entry(
+    return SheetEntry(
         number=number,
         job=job["id"],
         name=job["name"],

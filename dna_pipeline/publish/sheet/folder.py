@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dna_pipeline.base.files import remove_temporaries, temporary_name
 from dna_pipeline.base.layout import SHEET, SHEET_PAGE, SHEET_PICTURE
-from dna_pipeline.publish.sheet.entries import Entry, SheetFile, thumbnail_path
+from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile, thumbnail_path
 from dna_pipeline.publish.sheet.pages import MESH_TYPE, Place, Sheet, data_scripts, page_html
 
 SUFFIX = ".webp"
@@ -57,7 +57,7 @@ class SheetFolder:
         """True if a contact sheet was written there before."""
         return (self.folder / SHEET / "head.js").is_file()
 
-    def missing_thumbnails(self, entries: Iterable[Entry]) -> list[tuple[Path, Path]]:
+    def missing_thumbnails(self, entries: Iterable[SheetEntry]) -> list[tuple[Path, Path]]:
         """List the pictures without a thumbnail that are there, each with its thumbnail's place."""
         pictures = {entry.picture.sha256: entry.picture for entry in entries if entry.picture}
         pairs = [(self.outbox / p.path, self.thumbnail(p)) for p in pictures.values()]
@@ -96,7 +96,7 @@ class SheetFolder:
         _put(self.folder / SHEET, self.picture, picture.read_bytes())
 
     def _copy_thumbnails(
-        self, entries: Sequence[Entry], home: Path, pause: Callable[[], None]
+        self, entries: Sequence[SheetEntry], home: Path, pause: Callable[[], None]
     ) -> dict[str, str]:
         home.mkdir(parents=True, exist_ok=True)
         names: dict[str, str] = {}
@@ -115,7 +115,7 @@ class SheetFolder:
         return names
 
     def _write_meshes(
-        self, entries: Sequence[Entry], home: Path, pause: Callable[[], None]
+        self, entries: Sequence[SheetEntry], home: Path, pause: Callable[[], None]
     ) -> set[str]:
         meshes: dict[str, Path] = {}
         for entry, file in _meshes(entries):
@@ -130,7 +130,7 @@ class SheetFolder:
         return set(meshes)
 
 
-def _meshes(entries: Iterable[Entry]) -> Iterator[tuple[Entry, SheetFile]]:
+def _meshes(entries: Iterable[SheetEntry]) -> Iterator[tuple[SheetEntry, SheetFile]]:
     for entry in entries:
         file = next((file for file in entry.files if file.media_type == MESH_TYPE), None)
         if file is not None and file.bytes <= MAX_MESH_BYTES:

@@ -22,16 +22,17 @@ from urllib.parse import quote
 
 from dna_pipeline.base.layout import SHEET
 from dna_pipeline.base.times import format_time
-from dna_pipeline.publish.sheet.entries import Entry, SheetFile
+from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 
 PAGE_ENTRIES = 60
 """Entries of one portion, and so of one page."""
 POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' blob: data:; media-src 'self'; connect-src blob: data:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Content security policy. The viewer of meshes has styles inline, and reads the mesh as a blob."""
+"""Content security policy. The viewer of meshes has styles inline, compiles a decoder to
+WebAssembly, and reads the mesh as a blob."""
 MESH_TYPE = "model/gltf-binary"
 
 _ROLES = {"video/mp4": "film", MESH_TYPE: "mesh"}
@@ -49,7 +50,7 @@ class Sheet:
     """
 
     title: str
-    entries: Sequence[Entry]
+    entries: Sequence[SheetEntry]
     made_at: datetime
     axes: Sequence[Mapping[str, Any]] = ()
     left_off: int = 0
@@ -105,7 +106,7 @@ def data_scripts(sheet: Sheet, place: Place) -> dict[str, str]:
     return scripts
 
 
-def common_params(entries: Sequence[Entry]) -> dict[str, Any]:
+def common_params(entries: Sequence[SheetEntry]) -> dict[str, Any]:
     """The parameters that all entries with any have, with one value."""
     params = [entry.params for entry in entries if entry.params]
     if len(params) < 2:
@@ -147,7 +148,7 @@ def _head(sheet: Sheet, common: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _entry(entry: Entry, place: Place, common: Mapping[str, Any]) -> dict[str, Any]:
+def _entry(entry: SheetEntry, place: Place, common: Mapping[str, Any]) -> dict[str, Any]:
     """An entry as the page reads it; what is empty is left out."""
     is_there = entry.folder is not None and entry.folder not in place.missing
     values: dict[str, Any] = {

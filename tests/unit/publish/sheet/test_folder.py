@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.publish.sheet.entries import Entry, SheetFile
+from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 from dna_pipeline.publish.sheet.folder import VIEWER, SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet
 
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> SheetFolder:
     return SheetFolder(tmp_path / "out" / "b", tmp_path / "out", tmp_path / "thumbnails")
 
 
-def result(folder: SheetFolder, number: int, *, mesh: bool = False) -> Entry:
+def result(folder: SheetFolder, number: int, *, mesh: bool = False) -> SheetEntry:
     """A result that lies in the outbox, with a picture and perhaps a mesh."""
     job = f"{number:08x}" * 4
     home = f"b/{number}-{job[:8]}"
@@ -36,10 +36,12 @@ def result(folder: SheetFolder, number: int, *, mesh: bool = False) -> Entry:
         (folder.outbox / home / name).write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
         files.append(SheetFile(f"{home}/{name}", role, media_type, len(content), sha256))
-    return Entry(number, job, "cat.png", "completed", home, files=tuple(files), picture=files[0])
+    return SheetEntry(
+        number, job, "cat.png", "completed", home, files=tuple(files), picture=files[0]
+    )
 
 
-def keep_thumbnails(folder: SheetFolder, *entries: Entry) -> None:
+def keep_thumbnails(folder: SheetFolder, *entries: SheetEntry) -> None:
     for source, target in folder.missing_thumbnails(entries):
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(b"small " + source.read_bytes())
@@ -49,7 +51,7 @@ def names(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
-def sheet(*entries: Entry, **values: Any) -> Sheet:
+def sheet(*entries: SheetEntry, **values: Any) -> Sheet:
     return Sheet("all.yaml", entries, AT, **values)
 
 

@@ -11,19 +11,21 @@ import pytest
 
 from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.publish.sheet import pages
-from dna_pipeline.publish.sheet.entries import Entry, SheetFile
+from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 from dna_pipeline.publish.sheet.pages import Place, Sheet
 
 AT = datetime(2026, 12, 1, 22, tzinfo=UTC)
 HOSTILE = "</script><script>alert(1)</script>\u2028<img src=x onerror=alert(2)>"
 
 
-def entry(number: int, **values: Any) -> Entry:
+def entry(number: int, **values: Any) -> SheetEntry:
     job = f"{number:08x}" * 4
-    return Entry(number, job, f"{number}.png", "completed", f"in/b/{number}-{job[:8]}", **values)
+    return SheetEntry(
+        number, job, f"{number}.png", "completed", f"in/b/{number}-{job[:8]}", **values
+    )
 
 
-def sheet(*entries: Entry, **values: Any) -> Sheet:
+def sheet(*entries: SheetEntry, **values: Any) -> Sheet:
     return Sheet("all.yaml", entries, AT, **values)
 
 
@@ -71,7 +73,11 @@ def test_equal_parameters_are_said_once() -> None:
 
 
 def test_rows_without_parameters_do_not_count() -> None:
-    entries = [entry(1, params={"a": 1}), Entry(2, "", "b.png", "wrong"), entry(3, params={"a": 1})]
+    entries = [
+        entry(1, params={"a": 1}),
+        SheetEntry(2, "", "b.png", "wrong"),
+        entry(3, params={"a": 1}),
+    ]
     assert pages.common_params(entries) == {"a": 1}
 
 
@@ -110,7 +116,7 @@ def test_texts_of_strangers_stay_data() -> None:
     html = pages.page_html(made)
     assert "<script>alert" not in html
     assert "<img" not in html
-    assert "script-src &#x27;self&#x27;;" in html
+    assert "script-src &#x27;self&#x27; &#x27;wasm-unsafe-eval&#x27;;" in html
 
 
 def test_the_page_of_a_thousand_is_small() -> None:
