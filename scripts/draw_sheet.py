@@ -52,7 +52,7 @@ def draw(
     scheme: str,
     axes: Sequence[dict[str, Any]] = (),
 ) -> None:
-    """Write a sheet, open it, and keep what is seen of it, with few colours so that it is small."""
+    """Write a sheet, open it, and keep what is seen of it."""
     folder = SheetFolder(root / "batch", root, root / "thumbnails")
     for source, target in folder.missing_thumbnails(entries):
         make_thumbnail(source, target)
@@ -62,8 +62,7 @@ def draw(
     browser.wait("[...document.images].slice(0, 8).every((image) => image.complete)")
     browser.run("new Promise((resolve) => setTimeout(resolve, 1500))")
     picture = Image.open(io.BytesIO(browser.picture())).convert("RGB")
-    small = picture.quantize(192, dither=Image.Dither.NONE)
-    small.save(PICTURES / f"{name}.png", optimize=True)
+    picture.save(PICTURES / f"{name}.png", optimize=True)
 
 
 if __name__ == "__main__":

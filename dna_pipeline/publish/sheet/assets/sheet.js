@@ -87,7 +87,7 @@
   function picture(entry, index, indexes) {
     if (!entry.thumbnail) {
       const text = entry.gone ? "no longer in the outbox" : isFailure(entry) ? entry.failure.code : entry.status;
-      return make("button", { className: "picture empty", type: "button", onclick: () => open(index, indexes), "aria-label": `Show ${label(entry)}` }, text);
+      return make("button", { className: isFailure(entry) ? "picture empty alarm" : "picture empty", type: "button", onclick: () => open(index, indexes), "aria-label": `Show ${label(entry)}` }, text);
     }
     const img = make("img", { loading: "lazy", decoding: "async", alt: "", src: `${FOLDER}thumbnails/${entry.thumbnail}` });
     return make("button", { className: "picture", type: "button", onclick: () => open(index, indexes), "aria-label": `Enlarge ${label(entry)}` }, img);
