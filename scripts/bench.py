@@ -14,6 +14,7 @@ bench.py convert                                            a checkpoint of full
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 bench.py pictures                           PNG, border_key, cut-outs and the preview of a mesh
+bench.py sheet --results 1000        a contact sheet, written and opened in Chromium
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
@@ -46,6 +47,7 @@ BENCHES = {
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
     "pictures": "encoding, keying, cutting out and previews, beside the models",
     "convert": "from a checkpoint in one file, of full size, to a Diffusers folder",
+    "sheet": "a contact sheet: to write it, its size, and to open it in Chromium",
     "idle": "what the daemon costs while nothing is to be done",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }

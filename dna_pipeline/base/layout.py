@@ -18,6 +18,10 @@ LATEST = "latest"
 SOURCE = "source"
 WILDCARDS = "wildcards"
 """Folder in the data folder for the wildcard files that prompts name."""
+SHEET = "sheet"
+"""Folder of the files of a contact sheet, beside its page."""
+SHEET_PAGE = "index.html"
+SHEET_PICTURE = "sheet.png"
 _RESERVED = (FAILED, CANCELLED, LATEST)
 
 _ID = re.compile("[0-9a-f]{32}")

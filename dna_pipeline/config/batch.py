@@ -11,14 +11,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
-from dna_pipeline.config import misplaced_keys, yaml12
+from dna_pipeline.config import misplaced_keys, result_names, yaml12
 from dna_pipeline.config.columns import image_column, steps_to
 from dna_pipeline.config.image_paths import is_pattern
 from dna_pipeline.config.problems import as_lines, dotted, from_validation, in_line_order
@@ -119,6 +119,41 @@ def combinations(document: Document) -> list[Document]:
     ]  # fmt: skip
     combined = (_combined(plain, plainly, choices) for choices in itertools.product(*axes))
     return [copy for each in combined for copy in _copies(each, count)]
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """An axis of a batch: the key of its values, `image` for its images or `count` for copies."""
+
+    name: str
+    values: tuple[Any, ...]
+
+
+def axes_of(document: Document, images: Sequence[str] = ()) -> list[Axis]:
+    """The axes of a document with a `matrix` or a `count`, the slowest first; else none.
+
+    Row n of its batch is the n-th combination of their values.
+    """
+    matrix, count = _matrix_of(document), count_of(document)
+    if not matrix and count == 1:
+        return []
+    axes = [Axis("image", tuple(images))] if len(images) > 1 else []
+    axes += [Axis(key, tuple(values)) for key, values in matrix.items()]
+    return axes + ([Axis("count", tuple(range(1, count + 1)))] if count > 1 else [])
+
+
+def _matrix_of(document: Document) -> dict[str, list[Any]]:
+    value = document.value.get("matrix")
+    return dict(value) if is_mapping(value) else {}
+
+
+def default_result_name(document: Document) -> str | None:
+    """The template of the result folders' names that a document with a matrix or a count gives;
+    None without both."""
+    matrix, has_count = _matrix_of(document), count_of(document) > 1
+    if not matrix and not has_count:
+        return None
+    return result_names.of_axes(matrix, has_count=has_count)
 
 
 def count_of(document: Document) -> int:

@@ -17,6 +17,8 @@ class JobContext:
         row: row of the table, from 1; None if the job comes from no table.
         sha256: SHA-256 of the image's bytes; None if they have not been read.
         file: the image itself, where it lies now; None if that is not known yet.
+        result_name: template of the result folder's name if neither the sidecar nor the inbox has
+            one; None: the image's stem.
     """
 
     name: str = ""
@@ -26,6 +28,7 @@ class JobContext:
     row: int | None = None
     sha256: str | None = None
     file: Path | None = field(default=None, compare=False)
+    result_name: str | None = None
 
     @property
     def content(self) -> int | None:

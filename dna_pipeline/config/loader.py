@@ -14,13 +14,14 @@ from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.naming import safe_name
-from dna_pipeline.config import misplaced_keys, receivers, yaml12
+from dna_pipeline.config import misplaced_keys, receivers, result_names, yaml12
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.inboxes import Real, as_written, holds_file, overlaps
 from dna_pipeline.config.parameters import (
     check_params,
     keys_of,
     model_problem,
+    parameter_keys,
     uses_masks,
     with_defaults,
 )
@@ -54,6 +55,7 @@ from dna_pipeline.config.schema import (
     is_valid_id,
 )
 from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.templates import TemplateError
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.providers.checkpoints import ANY_NAME, STAGES, Models
@@ -427,6 +429,7 @@ class _Reader:
             names.add(inbox.name.casefold())
             if inbox.pipeline in pipelines:
                 self._check_defaults((*path, "defaults"), inbox, pipelines, models)
+                self._check_result_name(path, inbox, pipelines)
                 if not self.problems:
                     stages = pipelines[inbox.pipeline].stages
                     inbox = replace(inbox, pairs_masks=uses_masks(stages, inbox.defaults))
@@ -469,7 +472,20 @@ class _Reader:
             ),
             on_duplicate=entry.on_duplicate,
             metadata=entry.metadata,
+            result_name=entry.result_name,
         )
+
+    def _check_result_name(
+        self, path: KeyPath, inbox: Inbox, pipelines: Mapping[str, Pipeline]
+    ) -> None:
+        """Check the placeholders against the stages of all pipelines: sidecars may choose any."""
+        if inbox.result_name is None:
+            return
+        stages = misplaced_keys.stages_near(inbox.pipeline, pipelines)
+        try:
+            result_names.check_fields(inbox.result_name, parameter_keys(stages))
+        except TemplateError as error:
+            self._wrong((*path, "result_name"), str(error))
 
     def _check_name(self, path: KeyPath, declared: str | None, name: str, others: set[str]) -> None:
         where = (*path, "name" if declared else "path")

@@ -42,6 +42,20 @@ def rename_aliases(
     return stage.translated(renamed), twice
 
 
+def parameter_keys(stages: Mapping[str, type[Stage]]) -> dict[str, None]:
+    """The keys of all parameters of some stages, like `img2img.strength`, by their own names and
+    by their aliases, in order.
+
+    Args:
+        stages: by the keys that hold their parameters.
+    """
+    return {
+        f"{key}.{name}": None
+        for key, stage in stages.items()
+        for name in (*stage.model_fields, *stage.aliases)
+    }
+
+
 def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:
     """True if the parameter may be any text, so that `12` or `no` is text there."""
     fields = (s.model_fields.get(s.aliases.get(parameter, parameter)) for s in stages)

@@ -21,6 +21,7 @@ from pydantic import (
 
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.base.layout import WILDCARDS
+from dna_pipeline.config import result_names
 from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 from dna_pipeline.stages.base import Metadata
 
@@ -76,6 +77,7 @@ def _version(number: int) -> int:
 
 
 FilePath = Annotated[Path, BeforeValidator(_folder)]
+ResultName = Annotated[str, AfterValidator(result_names.check_text)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
@@ -246,6 +248,12 @@ class InboxSpec(_Spec):
         description="what the files of all stages say of their making; see the parameter of stages",
         json_schema_extra={"default_words": "as the pipeline's stages have it"},
     )
+    result_name: ResultName | None = Field(
+        None,
+        description="name of each result's folder, before `-` and the job's id, with placeholders "
+        "like {stem}, {row}, {img2img.strength} and {meta.asset}",
+        json_schema_extra={"default_words": "{stem}, in a matrix with its values"},
+    )
 
 
 class SigningSpec(_Spec):
@@ -399,6 +407,12 @@ class SidecarHead(BaseModel):
         description="what the files of all stages say of their making; see the parameter of stages",
         json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
     )
+    result_name: ResultName | None = Field(
+        None,
+        description="name of the result's folder, before `-` and the job's id, with placeholders "
+        "like {stem}, {row}, {img2img.strength} and {meta.asset}",
+        json_schema_extra={"default_words": "the inbox's"},
+    )
 
 
 HEAD_KEYS = frozenset(SidecarHead.model_fields)
@@ -461,6 +475,8 @@ class Inbox:
     """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
     metadata: Metadata | None = None
     """Value of that parameter for all stages of its jobs; None: as the pipeline has it."""
+    result_name: str | None = None
+    """Template of the names of result folders; None: the image's stem."""
     line: int = field(default=0, compare=False)
     """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 
@@ -533,6 +549,11 @@ class Config:
     def wildcards(self) -> Path:
         """Folder of the wildcard files that prompts may name."""
         return self.data / WILDCARDS
+
+    @property
+    def thumbnails(self) -> Path:
+        """Folder of small pictures of results, by the hashes of their files."""
+        return self.data / "thumbnails"
 
     @property
     def logs(self) -> Path:

@@ -6,7 +6,7 @@ Everything is resolved here, once, at intake; random seeds are drawn here and re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -20,11 +20,17 @@ from dna_pipeline.base.errors import (
     UnknownModel,
     UnknownPipeline,
 )
-from dna_pipeline.config import misplaced_keys
+from dna_pipeline.config import misplaced_keys, result_names
 from dna_pipeline.config.companion_paths import apart_from_config
 from dna_pipeline.config.image_metadata import MetadataError, parameters_of
 from dna_pipeline.config.job_context import JobContext
-from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
+from dna_pipeline.config.parameters import (
+    check_params,
+    keys_of,
+    model_problem,
+    parameter_keys,
+    with_defaults,
+)
 from dna_pipeline.config.problems import (
     MAX_COLLECTED,
     Problem,
@@ -71,7 +77,12 @@ class ResolvedStage:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """The work of one job. `not_before` is an aware UTC time."""
+    """The work of one job.
+
+    Attributes:
+        not_before: an aware UTC time.
+        result_name: name of the result's folder, before the job's id; None: the image's stem.
+    """
 
     pipeline: str
     stages: tuple[ResolvedStage, ...]
@@ -79,15 +90,17 @@ class JobSpec:
     not_before: datetime | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
+    result_name: str | None = None
 
     def identity(self) -> dict[str, Any]:
         """The work as plain values, for the dedup key.
 
         Equal in all versions of the program that do the same work: a parameter that a later version
         added is left out if it has the value that acts like the earlier version. So an update of
-        the program repeats no jobs.
+        the program repeats no jobs. The name of the result's folder does not count.
         """
         values = asdict(self)
+        del values["result_name"]
         for stage in values["stages"]:
             later = LATER_IN_ALL | registry.stage_class(stage["type"]).later_parameters
             params = stage["params"]
@@ -175,6 +188,7 @@ class _Resolver:
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
         self._check_offset(pipeline, head.seed_offset)
+        self._check_result_name(head, pipeline)
         layers = [(spec, self._parameters(spec, head)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         if self.problems:
@@ -195,6 +209,7 @@ class _Resolver:
         self._raise_problems()
         for spec, stage in definite:
             self._judge(spec, stage)  # prompts are whole only now
+        result_name = self._result_name(head, definite, data)
         self._raise_problems()
         return JobSpec(
             pipeline=pipeline.name,
@@ -205,7 +220,50 @@ class _Resolver:
             not_before=parse_time(head.not_before) if head.not_before else None,
             tags=tuple(head.tags),
             meta=head.meta,
+            result_name=result_name,
         )
+
+    def _result_name(
+        self,
+        head: SidecarHead,
+        stages: Sequence[tuple[StageSpec, Stage]],
+        data: Mapping[str, Any],
+    ) -> str | None:
+        """The name of the result's folder; None if no template applies, or nothing is left of it.
+
+        A placeholder of the sidecar must have a value. One of the inbox or of a matrix stands for
+        nothing where a job has none, since that is no fault of the job.
+        """
+        own = head.result_name
+        template = own or self.inbox.result_name or self.context.result_name
+        if template is None:
+            return None
+        values: dict[str, Any] = {**data, "priority": head.priority, "not_before": head.not_before}
+        for spec, stage in reversed(stages):
+            params = stage.params()
+            values["seed"] = params.get("seed", values.get("seed"))
+            names = {name: name for name in params} | dict(stage.aliases)
+            for key in reversed(keys_of(spec)):
+                values |= {f"{key}.{word}": params[name] for word, name in names.items()}
+                values[key] = params
+        try:
+            return result_names.fill(template, values, strict=own is not None) or None
+        except TemplateError as error:
+            self.problems.append(wrong_value(self.document, ("result_name",), str(error)))
+            return None
+
+    def _check_result_name(self, head: SidecarHead, pipeline: Pipeline) -> None:
+        if head.result_name is None:
+            return
+        keys = parameter_keys(misplaced_keys.stages_of([pipeline]))
+        values = {**self.context.fields(), "meta": head.meta}
+        try:
+            result_names.check_fields(head.result_name, keys)
+            for name in result_names.placeholders(head.result_name):
+                if name.startswith("meta."):
+                    result_names.fill(f"{{{name}}}", values, strict=True)
+        except TemplateError as error:
+            self.problems.append(wrong_value(self.document, ("result_name",), str(error)))
 
     def _definite(
         self,

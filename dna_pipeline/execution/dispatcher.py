@@ -78,6 +78,7 @@ class Dispatcher:
         self.workers: dict[str, dict[str, Any]] = {}
         self._tasks: dict[str, Callable[[TaskEnd], None]] = {}
         self._waiting_tasks: deque[Task] = deque()
+        self._idle_tasks: deque[Task] = deque()
         self.scheduler = Scheduler(config, ledger, look)
         self._event: Event | None = None
         self._claimed_job: Job | None = None
@@ -90,7 +91,8 @@ class Dispatcher:
     # --- orders ---
 
     def dispatch(self) -> None:
-        """Submit tasks that wait, then the next jobs, as long as the executor has room."""
+        """Submit tasks that wait, then the next jobs, as long as the executor has room; where no
+        job may start, a task for idle time."""
         while self._has_room() and self._waiting_tasks:
             self._executor.submit(self._waiting_tasks.popleft())
         while self._has_room():
@@ -98,12 +100,15 @@ class Dispatcher:
             # the job is remembered, and submitted at the next call.
             self._claimed_job = self._claimed_job or self.scheduler.claim()
             if self._claimed_job is None:
+                if self._idle_tasks and not self.running:
+                    self._executor.submit(self._idle_tasks.popleft())
                 return
             self._submit(self._claimed_job)
             self._claimed_job = None
 
     def _has_room(self) -> bool:
-        at_work = len(self.running) + len(self._tasks) - len(self._waiting_tasks)
+        waiting = len(self._waiting_tasks) + len(self._idle_tasks)
+        at_work = len(self.running) + len(self._tasks) - waiting
         return at_work < self._executor.capacity
 
     def request(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
@@ -111,6 +116,14 @@ class Dispatcher:
         that ends the task."""
         self._tasks[task.id] = done
         self._waiting_tasks.append(task)
+
+    def request_when_idle(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
+        """Run a task once no job runs and none may start; as `request` else.
+
+        A job that comes meanwhile waits for the task, so the task should take a second at most.
+        """
+        self._tasks[task.id] = done
+        self._idle_tasks.append(task)
 
     def _submit(self, job: Job) -> None:
         failpoint("attempt-committed")
@@ -310,6 +323,8 @@ class Dispatcher:
         interrupted, and a task without an end has failed."""
         self.listen()
         failure = WorkerCrashed("the daemon ended before the task").failure().to_dict()
+        self._waiting_tasks.clear()
+        self._idle_tasks.clear()
         for task in list(self._tasks):
             self._tasks.pop(task)(TaskFailed(task, failure))
         for job in list(self.running):

@@ -116,19 +116,55 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class ThumbnailOrder:
+    """A picture file, and the small picture to be made of it."""
+
+    source: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class SheetCell:
+    """A place of a contact sheet: the file of a thumbnail, or "", and the text below it."""
+
+    picture: str
+    label: str
+    is_failure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SheetOrder:
+    """A contact sheet to be drawn as one picture; `columns` is chosen if it is None."""
+
+    target: str
+    title: str
+    cells: tuple[SheetCell, ...]
+    columns: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """An order that is no job: it makes no result, and the ledger does not know it.
 
     Attributes:
         id: names it in the events that answer it.
         kind: `self_test`: the device computes a result that is known. `load_model`: a model is
-            loaded, so that the first job need not wait for it.
+            loaded, so that the first job need not wait for it. `make_thumbnails`, `draw_sheet`:
+            pictures of results that people look through.
         model: the name of that model.
+        thumbnails, sheet: what is to be drawn.
     """
 
     id: str
-    kind: Literal["self_test", "load_model"]
+    kind: Literal["self_test", "load_model", "make_thumbnails", "draw_sheet"]
     model: str = ""
+    thumbnails: tuple[ThumbnailOrder, ...] = ()
+    sheet: SheetOrder | None = None
+
+    @classmethod
+    def from_message(cls, message: ipc.Message) -> Task:
+        """Make a task from its plain values, as `dataclasses.asdict` gives them."""
+        return _reader(cls).validate_python(message)
 
 
 # --- events ---
@@ -235,7 +271,8 @@ class TaskDone:
     """A task is done.
 
     Attributes:
-        facts: of a self-test, those of the device: see `execution/worker/device.py: facts`.
+        facts: of a self-test, those of the device: see `execution/worker/device.py: facts`. Of
+            thumbnails, `failed`: the sources of those that could not be made.
     """
 
     kind: ClassVar[str] = "task_done"

@@ -24,6 +24,11 @@ REPORTED_AT_ONCE = 500
 DIALECT = "dialect:"
 """Prefix of the name of the setting that holds the form of a batch's table."""
 
+SHEET_DUE = "due"
+SHEET_MADE = "made"
+SHEET_FAILED = "failed: "
+"""Values of `Batch.sheet`; the reason stands behind the last one."""
+
 _ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS row_status,
     r.code AS row_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
     j.publish_name, j.started_at, j.finished_at, j.batch, j.pipeline, j.priority, j.not_before,
@@ -214,7 +219,8 @@ def close(session: Session, batch_id: str) -> bool:
     row = (BatchRow.batch_id == batch_id, BatchRow.status == "skipped")
     others = exists().where(*row, BatchRow.job_id == Job.id, states.IS_OPEN)
     done = update(Batch).where(Batch.id == batch_id, ~own, ~others)
-    closed: Any = session.execute(done.values(state="done", finished_at=utcnow()))
+    values = {"state": "done", "finished_at": utcnow(), "sheet": SHEET_DUE}
+    closed: Any = session.execute(done.values(**values))
     if is_closed := int(closed.rowcount) > 0:
         store.add_common_event(session, "batch_ended", _end_data(session, batch_id))
     return is_closed
@@ -238,11 +244,27 @@ def _end_data(session: Session, batch_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def due_sheets(session: Session) -> list[str]:
+    """Return the ids of the batches whose contact sheets are to be made, the oldest first."""
+    rows = select(Batch.id).where(Batch.sheet == SHEET_DUE).order_by(Batch.finished_at)
+    # As the index has it: SQLite does not find out by itself that one follows from the other.
+    rows = rows.where(text("sheet <> 'made'"))
+    return list(session.scalars(rows))
+
+
+def end_sheet(session: Session, batch_id: str, failure: str | None = None) -> None:
+    """Record that a batch's contact sheet is made, or why it cannot be. A batch that was reopened
+    meanwhile gets a new one when it ends."""
+    state = SHEET_MADE if failure is None else f"{SHEET_FAILED}{failure}"
+    is_meant = Batch.sheet.is_not(None)
+    session.execute(update(Batch).where(Batch.id == batch_id, is_meant).values(sheet=state))
+
+
 def reopen(session: Session, job_id: str) -> None:
     """Reopen the batches with rows that count on a job, since the job is to run again."""
     counting = select(BatchRow.batch_id).where(BatchRow.job_id == job_id)
     again = update(Batch).where(Batch.id.in_(counting), Batch.state == "done")
-    session.execute(again.values(state="open", finished_at=None))
+    session.execute(again.values(state="open", finished_at=None, sheet=None))
 
 
 def cancel(session: Session, batch_id: str) -> dict[str, str | None]:

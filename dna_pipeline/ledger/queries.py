@@ -31,7 +31,7 @@ _TIMES = (
 )  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
-    "facts", "data",
+    "facts", "data", "axes",
 )  # fmt: skip
 
 _JOB = """id, batch, inbox, folder, name, pipeline, priority, status, hold, hold_detail, attempt,
@@ -68,6 +68,14 @@ _SAME = """SELECT status, publish_name FROM jobs
 # A claim has its drop's id as name, and lies directly in its root.
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
+_SHEET_ROWS = """SELECT number, image, job_id, status, code, field, detail FROM batch_rows
+    WHERE batch_id = ? ORDER BY number LIMIT ?"""
+_SHEET_JOBS = """SELECT j.id, j.inbox, j.name, j.pipeline, j.status, j.stages, j.tags, j.meta,
+    j.priority, j.error, j.publish, j.publish_name, j.started_at, j.finished_at, d.image, d.sha256
+    FROM jobs AS j JOIN drops AS d ON d.id = j.drop_id"""
+_SHEET_FILES = "SELECT job_id, stage_id, path, role, media_type, bytes, sha256 FROM artifacts"
+_FAILED_SHEETS = """SELECT id, inbox, folder, stem, sheet FROM batches
+    WHERE sheet <> 'made' AND sheet <> 'due' ORDER BY created_at DESC LIMIT 20"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
 
 
@@ -150,6 +158,49 @@ class Queries:
     def batches_since(self, time: datetime) -> list[dict[str, Any]]:
         """Return the batches that were claimed since then, oldest first, as `batches` does."""
         return self._counted(self._rows(_NEW_BATCHES, format_time(time)))
+
+    def batch(self, batch_id: str) -> dict[str, Any]:
+        """Return one batch, with its folders' names, its axes and the state of its sheet."""
+        (batch,) = self._rows("SELECT * FROM batches WHERE id = ?", batch_id)
+        return batch
+
+    def newest_batch(self) -> str | None:
+        """Return the id of the batch that was claimed last; None if there is none."""
+        sql = "SELECT id FROM batches WHERE state <> 'claiming' ORDER BY created_at DESC LIMIT 1"
+        return self._value(sql)
+
+    def failed_sheets(self) -> list[dict[str, Any]]:
+        """Return the newest batches whose contact sheets could not be made."""
+        return self._rows(_FAILED_SHEETS)
+
+    def batch_rows(self, batch_id: str, limit: int) -> list[dict[str, Any]]:
+        """Return the first rows of a batch, in order."""
+        return self._rows(_SHEET_ROWS, batch_id, limit)
+
+    def published_ids(
+        self, *, inbox: str | None = None, since: datetime | None = None, limit: int = 1000
+    ) -> list[str]:
+        """Return ids of the jobs that have a folder in the outbox, those that ended last first."""
+        where, values = "publish = 'done'", list[Any]()
+        if inbox is not None:
+            where += " AND inbox = ?"
+            values.append(inbox)
+        if since is not None:
+            where += " AND finished_at >= ?"
+            values.append(format_time(since))
+        sql = f"SELECT id FROM jobs WHERE {where} ORDER BY finished_at DESC LIMIT ?"
+        return [row["id"] for row in self._rows(sql, *values, limit)]
+
+    def sheet_jobs(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return what a contact sheet says of these jobs, by id; each has its `files`."""
+        jobs: dict[str, dict[str, Any]] = {}
+        for some in chunks(job_ids):
+            marks = ", ".join("?" for _ in some)
+            for row in self._rows(f"{_SHEET_JOBS} WHERE j.id IN ({marks})", *some):
+                jobs[row["id"]] = row | {"files": []}
+            for file in self._rows(f"{_SHEET_FILES} WHERE job_id IN ({marks}) ORDER BY id", *some):
+                jobs[file["job_id"]]["files"].append(file)
+        return jobs
 
     def _counted(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for batch in batches:

@@ -89,7 +89,10 @@ class Batch(Base):
     """The jobs of a job file, a table or a matrix.
 
     Its id is also that of the drop that holds the job file or the table. State: `claiming` →
-    `claimed` (its jobs are in the queue) → `open` (its folder is in the outbox) → `done`.
+    `claimed` (its jobs are in the queue) → `open` (its folder is in the outbox) → `done`. `axes`
+    has name and values of each axis of its matrix, the slowest first: row n is the n-th of their
+    combinations. `sheet` says how far its contact sheet is: `due` since the batch is done, then
+    `made`, or `failed: ` with the reason.
     """
 
     __tablename__ = "batches"
@@ -108,8 +111,13 @@ class Batch(Base):
     wrong: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[datetime]
     finished_at: Mapped[datetime | None]
+    axes: Mapped[list[Any] | None]
+    sheet: Mapped[str | None]
 
-    __table_args__ = (Index("ix_batches_open", "state", sqlite_where=text("state <> 'done'")),)
+    __table_args__ = (
+        Index("ix_batches_open", "state", sqlite_where=text("state <> 'done'")),
+        Index("ix_batches_sheet", "sheet", sqlite_where=text("sheet <> 'made'")),
+    )
 
 
 class BatchRow(Base):
@@ -139,6 +147,7 @@ class Job(Base):
     `key`, the dedup key, and may have a `request`: its row's own parameters, as a YAML.
     `cancelled_while` says if a cancelled job was `waiting` or `running`. `original_place` is the
     place of a cancelled row's original in the folder that the row shares with others.
+    `result_name` is the name of its result folder, before the `-` and the job's id; null: `stem`.
     """
 
     __tablename__ = "jobs"
@@ -177,6 +186,7 @@ class Job(Base):
     request: Mapped[str | None]
     cancelled_while: Mapped[str | None]
     original_place: Mapped[str | None]
+    result_name: Mapped[str | None]
 
     __table_args__ = (
         Index(

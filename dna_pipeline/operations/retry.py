@@ -248,6 +248,8 @@ class Retrier:
     ) -> bool:
         changes = job_rows.job_columns(self._inbox(job), spec)
         changes |= {"drop_id": claim.row["id"]}
+        if spec.result_name is None:  # its batch may have given it
+            del changes["result_name"]
         requested = (claim.sha256, claim.text)
         if job.batch is not None and (drop.sha256, job.request) != requested:
             changes |= {"request": claim.text, "key": None}

@@ -55,7 +55,15 @@ def ledger_fields(queries: Queries) -> dict[str, Any]:
         "holds": queries.holds(),
         "recent": _recent(queries),
         "receivers": list_receivers(queries),
+        "sheets": [_sheet_entry(batch) for batch in queries.failed_sheets()],
     }
+
+
+def _sheet_entry(batch: dict[str, Any]) -> dict[str, Any]:
+    """One entry of `sheets`: a batch whose contact sheet could not be made, and why."""
+    folder = batch_folder(batch["inbox"], batch["folder"], batch["stem"], batch["id"])
+    why = _bounded(str(batch["sheet"]).removeprefix("failed: "))
+    return {"batch": batch["id"], "folder": folder, "why": why}
 
 
 def _recent(queries: Queries) -> list[dict[str, Any]]:
@@ -141,7 +149,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     fields: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
-        "queue_eta_s": None, "progress": [], "receivers": [], "config": None,
+        "queue_eta_s": None, "progress": [], "receivers": [], "config": None, "sheets": [],
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:

@@ -239,7 +239,9 @@ class Publisher:
 
     def _plan(self, job: Job, drop: Drop, stages: StageFiles, home: str) -> str:
         contents = self._result if job.error is None else self._failure
-        publication = contents(job, drop, stages, f"{home}/{job.stem}-{job.id[:8]}")
+        # A failure is found by the name of its image, whatever its result would be called.
+        start = job.stem if job.error is not None else job.result_name or job.stem
+        publication = contents(job, drop, stages, f"{home}/{start}-{job.id[:8]}")
         sha256 = self.outbox.build(publication)
         self._remove_failure(job, drop)
         name = self.outbox.free_name(publication.name)

@@ -63,7 +63,13 @@ def test_a_matrix_makes_a_job_of_each_combination(site: Site) -> None:
     assert [job.tags for job in jobs] == [["hero"], ["hero"]]
     run_all(site)
     (batch,) = site.rows(Batch)
-    assert site.folders() == sorted(f"in/cat-{batch.id[:8]}/cat-{job.id[:8]}" for job in jobs)
+    home = f"in/cat-{batch.id[:8]}"
+    names = {
+        job.id[:8]: f"{home}/cat-{force}-"
+        for job, force in zip(jobs, ("true", "false"), strict=True)
+    }
+    assert site.folders() == sorted(name + job for job, name in names.items())
+    assert batch.axes == [{"name": "remove_background.force", "values": [True, False]}]
     rows = report(site)
     assert [row["status"] for row in rows] == ["completed", "completed"]
     folder = site.outbox / f"in/cat-{batch.id[:8]}"

@@ -6,6 +6,7 @@ too.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -136,6 +137,7 @@ class Marking:
             rights=of_input.rights,
             rating=of_input.rating,
             keywords=(*self._tags, *of_input.keywords),
+            recipe=_recipe(recipe) if stages[-1].metadata == "full" else "",
         )
 
     @cached_property
@@ -167,6 +169,10 @@ def _versions(models: Iterable[dict[str, Any]]) -> str:
         for model in models
     ]
     return _joined([f"{TOOL} {__version__}", *texts]) if texts else ""
+
+
+def _recipe(recipe: dict[str, Any]) -> str:
+    return json.dumps(recipe, ensure_ascii=False, separators=(",", ":"))
 
 
 def _prompts(stages: Sequence[Stage]) -> str:

@@ -72,7 +72,7 @@ class Worker:
                 self.yield_requests.discard(order.job)
                 self.orders.put(order)
             elif "task" in message:
-                self.orders.put(Task(**message["task"]))
+                self.orders.put(Task.from_message(message["task"]))
             elif "cancel" in message:
                 self.cancelled.add(message["cancel"])
             elif "rest" in message:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import time
+from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import DeviceUnavailable
-from dna_pipeline.execution.protocol import Task, TaskDone, TaskFailed
+from dna_pipeline.base.errors import DeviceUnavailable, JobError
+from dna_pipeline.execution.protocol import (
+    SheetOrder,
+    Task,
+    TaskDone,
+    TaskFailed,
+    ThumbnailOrder,
+)
 from dna_pipeline.execution.worker import device
 from dna_pipeline.execution.worker.runner import WorkerContext, failure_of
 from dna_pipeline.providers.device_errors import is_device_fault
@@ -15,13 +23,8 @@ from dna_pipeline.providers.device_errors import is_device_fault
 def run(task: Task, context: WorkerContext) -> None:
     """Do a task; emit exactly one TaskDone or TaskFailed at its end."""
     started = time.monotonic()
-    facts: dict[str, Any] = {}
     try:
-        if task.kind == "self_test":
-            device.self_test(context.models.device)
-            facts = device.facts(context.models.device)
-        else:
-            context.models.get(task.model)
+        facts = _do(task, context)
     except Exception as error:
         # As after a job: a process whose device failed must not compute the next one.
         is_fault = is_device_fault(error) or isinstance(error, DeviceUnavailable)
@@ -33,3 +36,44 @@ def run(task: Task, context: WorkerContext) -> None:
         context.emit(TaskFailed(task.id, failure, poisoned=is_fault))
     else:
         context.emit(TaskDone(task.id, time.monotonic() - started, facts))
+
+
+def _do(task: Task, context: WorkerContext) -> dict[str, Any]:
+    """Do the task; give its facts."""
+    match task.kind:
+        case "self_test":
+            device.self_test(context.models.device)
+            return device.facts(context.models.device)
+        case "load_model":
+            context.models.get(task.model)
+            return {}
+        case "make_thumbnails":
+            return {"failed": [order.source for order in task.thumbnails if not _make(order)]}
+        case "draw_sheet":
+            assert task.sheet is not None
+            _draw(task.sheet)
+            return {}
+
+
+def _make(order: ThumbnailOrder) -> bool:
+    """Make a thumbnail; False if the picture cannot be read, or was removed meanwhile."""
+    from dna_pipeline.media.thumbnails import make_thumbnail
+
+    try:
+        make_thumbnail(Path(order.source), Path(order.target))
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return False
+    except (JobError, ValueError):
+        return False
+    return True
+
+
+def _draw(order: SheetOrder) -> None:
+    from dna_pipeline.media import contact_sheet
+
+    cells = [contact_sheet.Cell(c.picture, c.label, c.is_failure) for c in order.cells]
+    target = Path(order.target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    contact_sheet.draw(target, order.title, cells, order.columns)

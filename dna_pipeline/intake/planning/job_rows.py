@@ -114,6 +114,6 @@ def _row(
         "hold": hold, "hold_detail": detail,
         "not_before": spec.not_before, "stages": stages,
         "models": model_sets.text_of(model_sets.names_in(stages), needed_files(stages)),
-        "tags": list(spec.tags),
+        "tags": list(spec.tags), "result_name": spec.result_name,
         "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

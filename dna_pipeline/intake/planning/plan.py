@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.naming import printable
-from dna_pipeline.config.batch import BatchHead, Row
+from dna_pipeline.config.batch import Axis, BatchHead, Row
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.sidecar import JobSpec
@@ -62,6 +62,8 @@ class Plan:
         dialect: form of the table, which `batch.csv` has too.
         sources: the images of rows without errors, each once.
         companions: the companions of such rows, such as masks, each once.
+        axes: the axes of its matrix, the slowest first.
+        result_name: template of the result folders' names that its axes give; None if it has none.
     """
 
     kind: Literal["image", "matrix", "job_file", "table"]
@@ -74,6 +76,8 @@ class Plan:
     dialect: Dialect = field(default_factory=Dialect)
     sources: list[Source] = field(default_factory=list[Source])
     companions: list[Source] = field(default_factory=list[Source])
+    axes: list[Axis] = field(default_factory=list[Axis])
+    result_name: str | None = None
 
     @property
     def file(self) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -24,8 +24,10 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
     BATCH_KEYS,
     Row,
+    axes_of,
     combinations,
     count_of,
+    default_result_name,
     head_of,
     patterns_of,
     request_text,
@@ -109,7 +111,8 @@ class Planner:
             for number, (each, spec) in enumerate(specs, 1)
         ]
         kind = "image" if len(items) == 1 else "matrix"
-        return Plan(kind, folder, name, "", items, head)
+        axes = axes_of(document) if kind == "matrix" else []
+        return Plan(kind, folder, name, "", items, head, axes=axes)
 
     def plan_claimed(
         self,
@@ -139,6 +142,7 @@ class Planner:
         if document.value.get("matrix") is None and count_of(document) == 1:
             return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
+        context = replace(context, result_name=default_result_name(document))
         specs: list[tuple[Document, JobSpec]] = []
         errors: list[JobError] = []
         for number, each in enumerate(combinations(document), 1):
@@ -310,7 +314,7 @@ class Planner:
         source = None if sha256 is None else item.source
         file = None if source is None else source.claimed or source.file
         context = job_rows.context_of(self._inbox, *plan.place(item), sha256, file)
-        return replace(context, batch=plan.batch, row=item.row.number)
+        return replace(context, batch=plan.batch, row=item.row.number, result_name=plan.result_name)
 
     def companion_files(self, folder: str, homes: Sequence[Path] = ()) -> CompanionFiles:
         """Finder of the companions that a file in that folder of the inbox names."""
@@ -325,6 +329,7 @@ class Planner:
             "name": printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
             "originals": self._inbox.originals, "max_failures": plan.head.max_failures,
             "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
+            "axes": [asdict(axis) for axis in plan.axes] or None,
         }  # fmt: skip
 
     def add_job(
@@ -464,6 +469,9 @@ def _read_job_file(plan: Plan, images: NamedImages, document: Document) -> None:
     for row in rows_of_job_file(document, sources):
         source = sources[row.image or ""]
         plan.items.append(PlanItem(row, source, source.error))
+    names = [printable(source.relative or source.path.name) for source in sources.values()]
+    plan.axes = axes_of(document, names)
+    plan.result_name = default_result_name(document)
 
 
 def _table_item(row: Row, images: NamedImages, sources: dict[str, Source]) -> PlanItem:

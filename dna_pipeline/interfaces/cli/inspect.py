@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,6 +16,7 @@ from dna_pipeline.interfaces.cli.inspect_text import job_lines, print_status, st
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
     clean,
+    clean_on,
     load,
     local_time,
     print_json,
@@ -30,6 +32,11 @@ if TYPE_CHECKING:
     from dna_pipeline.operations.status import Status
 
 FOLLOW_INTERVAL_S = 0.25
+
+RESULT_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".webp", ".glb", ".mp4", ".obj", ".ply", ".stl", ".xmp"}
+)
+"""Ends of the names of results' files."""
 
 LEAST_COLUMNS = {"status": 16, "inbox": 7, "name": 24, "pipeline": 8, "folder": 20}
 """Widths down to which columns of `jobs` may be cut."""
@@ -73,10 +80,17 @@ def _say_none(config: Config, status: str | None, inbox: str | None, batch: str 
         say("no jobs yet; put images into the folder of an inbox, and `dna-pipeline watch`")
 
 
-def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
-    """Print all about one job."""
+def show(
+    context: typer.Context,
+    job: Annotated[str, typer.Argument(metavar="JOB|FILE", help="A job, or a result's file.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Print all about one job, or the recipe of a result's file as a sidecar."""
     from dna_pipeline.operations.history import read_job
 
+    if _is_file(job):
+        _show_file(Path(job), as_json=as_json)
+        return
     config = load(context)
     job_record = read_job(config, job)
     if as_json:
@@ -84,6 +98,22 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
         return
     lines = job_lines(config.outbox, job_record)
     print_titled(((clean(title), clean(text)) for title, text in lines), 12)
+
+
+def _is_file(target: str) -> bool:
+    """True if this is a file, or the path of one that is not there, and no job's id."""
+    path = Path(target)
+    return path.is_file() or path.suffix.lower() in RESULT_SUFFIXES
+
+
+def _show_file(path: Path, *, as_json: bool) -> None:
+    from dna_pipeline.operations.recipes import sidecar_of_file
+
+    text = sidecar_of_file(path)
+    if as_json:
+        print_json({"file": str(path), "sidecar": text})
+    else:
+        print("\n".join(map(clean_on, text.rstrip("\n").split("\n"))))
 
 
 def events(

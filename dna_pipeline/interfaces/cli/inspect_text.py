@@ -126,6 +126,9 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield from (
         ("waiting", text) for text in waiting_lines(waiting, fields.get("waiting_total", 0))
     )
+    for sheet in fields.get("sheets", ()):
+        mend = f"`dna-pipeline sheet --batch {short(sheet['batch'])}` makes it"
+        yield "sheet", f"of {sheet['folder']} is not made: {sheet['why']}; {mend}"
     yield from _leftovers(fields)
     yield from (("note", text) for text in make_remarks(fields))
     for entry in fields["recent"][:RECENT_SHOWN]:

@@ -23,6 +23,7 @@ from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
 from dna_pipeline.interfaces.cli.schema import schema
 from dna_pipeline.interfaces.cli.service import service
+from dna_pipeline.interfaces.cli.sheet import open_, sheet
 from dna_pipeline.interfaces.cli.verify import verify
 from dna_pipeline.operations.lookup import sentence
 
@@ -40,9 +41,10 @@ app = typer.Typer(
 
 for command in (
     init, check, watch, run, submit, jobs, show, events, status, cancel, retry, pause, resume,
-    verify, repair, doctor, schema,
+    verify, repair, doctor, schema, sheet,
 ):  # fmt: skip
     app.command()(command)
+app.command("open")(open_)
 app.add_typer(models)
 app.add_typer(service)
 app.add_typer(notify)

@@ -28,6 +28,8 @@ NAMESPACES = {
     "xmp": "http://ns.adobe.com/xap/1.0/",
     "Iptc4xmpExt": "http://iptc.org/std/Iptc4xmpExt/2008-02-29/",
 }
+RECIPE_NAMESPACE = "urn:dna-pipeline:xmp:1"
+"""Namespace of the property `Recipe`, which no standard has."""
 _META = "adobe:ns:meta/"
 _HEAD = '<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>\n'
 _TAIL = '\n<?xpacket end="w"?>'
@@ -48,6 +50,7 @@ class Marks:
         creators, rights, rating: of the image that it was made from; the rating is -1 (rejected)
             to 5.
         keywords: what it shows or belongs to.
+        recipe: how it was made, as JSON. A .glb has it elsewhere, in the extras of its mesh.
     """
 
     tool: str
@@ -59,11 +62,13 @@ class Marks:
     rights: str = ""
     rating: int | None = None
     keywords: tuple[str, ...] = ()
+    recipe: str = ""
 
     @property
     def is_empty(self) -> bool:
-        """True if nothing is said beyond the program's name, so that the file needs no mark."""
-        return self == Marks(self.tool)
+        """True if nothing is said beyond the program's name and the recipe, so that the file needs
+        no mark."""
+        return self == Marks(self.tool, recipe=self.recipe)
 
     def texts(self) -> dict[str, str]:
         """The properties that are one text, by their XMP names."""
@@ -94,13 +99,15 @@ def unique(texts: Iterable[str]) -> tuple[str, ...]:
 
 def xmp(marks: Marks) -> bytes:
     """The XMP packet in UTF-8, such as Pillow's `save(..., xmp=...)` takes."""
-    for prefix, address in {**NAMESPACES, "x": _META}.items():
+    for prefix, address in {**NAMESPACES, "x": _META, "dna": RECIPE_NAMESPACE}.items():
         ElementTree.register_namespace(prefix, address)
     root = ElementTree.Element(f"{{{_META}}}xmpmeta")
     rdf = ElementTree.SubElement(root, _name("rdf:RDF"))
     about = ElementTree.SubElement(rdf, _name("rdf:Description"), {_name("rdf:about"): ""})
     for name, text in marks.texts().items():
         ElementTree.SubElement(about, _name(name)).text = text
+    if recipe := usable(marks.recipe):
+        ElementTree.SubElement(about, f"{{{RECIPE_NAMESPACE}}}Recipe").text = recipe
     _add_list(about, "dc:creator", "rdf:Seq", unique(marks.creators))
     _add_list(about, "dc:rights", "rdf:Alt", unique([marks.rights]), language="x-default")
     _add_list(about, "dc:subject", "rdf:Bag", unique(marks.keywords))

@@ -38,7 +38,15 @@ from dna_pipeline.base.files import (
     remove_tree_if_there,
     rename_new,
 )
-from dna_pipeline.base.layout import CLAIMS, SOURCE, entries, is_id, is_real_folder, is_trash
+from dna_pipeline.base.layout import (
+    CLAIMS,
+    SOURCE,
+    entries,
+    folders_in,
+    is_id,
+    is_real_folder,
+    is_trash,
+)
 from dna_pipeline.base.naming import numbered
 from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
@@ -111,7 +119,18 @@ class Cleanup:
                 lambda s, a=after: store.prune_events(s, before, a, needed)
             )
             yield
+        yield from self._old_thumbnails(before.timestamp())
         yield from self.steps(self._config.retention.work_hours * 3600)
+
+    def _old_thumbnails(self, before: float) -> Iterator[None]:
+        """Remove thumbnails that were made before that time, a folder at each step: the contact
+        sheets have copies, and any can be made again."""
+        for name in folders_in(self._config.thumbnails):
+            for path in entries(self._config.thumbnails / name):
+                with suppress(OSError):
+                    if path.stat().st_mtime < before:
+                        path.unlink()
+            yield
 
     def steps(self, grace_s: float) -> Iterator[None]:
         """Clean up one folder a step; skip folders that changed within `grace_s` seconds."""

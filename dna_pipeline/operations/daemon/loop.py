@@ -116,7 +116,8 @@ class Daemon(DaemonParts):
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
                 self.reporting.finish()
-                break
+                if not self._has_sheets_to_make():
+                    break
             if until_idle and not self.dispatcher.running:
                 waits.step(time.monotonic(), self.intake.short_waits())
             self._wake.wait(TICK_S)
@@ -158,6 +159,7 @@ class Daemon(DaemonParts):
         finally:
             self._stop.set()
             self._intake_thread.stop()
+            self.sheets.close()
             self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker ends first: it holds the most memory, and depends on no other part.
@@ -182,6 +184,11 @@ class Daemon(DaemonParts):
         self._queries.close()
         self.ledger.close()
         log.info("daemon.stopped")
+
+    def _has_sheets_to_make(self) -> bool:
+        with suppress(LedgerError):
+            return self.sheets.has_work()
+        return False
 
     # --- the loop ---
 
@@ -222,6 +229,8 @@ class Daemon(DaemonParts):
             self._publish_some(now)
             self._has_changed = False
         self.batch_reports.step(now)
+        if self.sheets.step(now):
+            self._dispatch()
         self.cleanup.step(now)
         self.reporting.step(now)
         self.status.step(now)
@@ -244,6 +253,7 @@ class Daemon(DaemonParts):
             self.status.ledger_changed()
             self.batch_reports.ledger_changed()
             self.reporting.ledger_changed()
+            self.sheets.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""
@@ -293,6 +303,7 @@ class Daemon(DaemonParts):
         return (
             self.intake.is_quiet
             and not self.dispatcher.running
+            and not self.sheets.is_at_work
             and not self._queries.has_open_jobs()
         )
 

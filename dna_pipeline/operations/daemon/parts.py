@@ -30,6 +30,7 @@ from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.reporting import Reporting
+from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
 from dna_pipeline.operations.daemon.worker_settings import worker_settings
@@ -119,6 +120,7 @@ class DaemonParts:
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,
             self._config_state, started,
         )  # fmt: skip
+        self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
@@ -181,7 +183,8 @@ class DaemonParts:
 
     def end_intake(self) -> bool:
         self._intake_thread.stop()
-        return self._intake_thread.join(0.0)
+        self.sheets.close()
+        return self._intake_thread.join(0.0) and not self.sheets.is_writing
 
     def report_by(self, config: Config) -> None:
         self.config = config

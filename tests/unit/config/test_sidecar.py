@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dna_pipeline.base.errors import (
+    ConfigError,
     JobError,
     NoEffectiveSteps,
     ParameterInvalid,
@@ -326,10 +327,12 @@ def test_wrong_keys(job: Resolve, cases):
         the key 'cfg' stands here twice, first in line 1; keep one
     'a\b': 1
         unknown key 'a\b'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, metadata, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, seed,
+        seed_offset, tags
     "\e[31m": 1
         unknown key '\x1b[31m'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, metadata, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, seed,
+        seed_offset, tags
     - image
         should be keys with values, like `img2img: {strength: 0.6}`, not a list
     a cat
@@ -466,8 +469,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "from_content makes one of the image's bytes",
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, count, image, images, img2img, matrix, "
-        "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, seed, "
-        "seed_offset, tags",
+        "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, "
+        "result_name, seed, seed_offset, tags",
     ]
 
 
@@ -574,3 +577,34 @@ def test_a_sidecar_that_is_no_yaml():
     assert caught.value.detail.endswith("indent with spaces, not with tabs")
     with pytest.raises(SidecarInvalid, match=r"larger than 1024 KiB"):
         parse_sidecar(b"#" * (1 << 20) + b"#")
+
+
+def test_the_name_of_the_result(job: Resolve) -> None:
+    inbox = 'pipeline: restyle, result_name: "{inbox}-{img2img.steps}-{meta.asset}"'
+    assert job(None).result_name is None
+    assert job(None, inbox=inbox).result_name == "in-30"
+    assert job("meta: {asset: a/b}", inbox=inbox).result_name == "in-30-a_b"
+    own = 'result_name: "{img2img.denoise}_{seed}"\nimg2img: {strength: 0.4}'
+    assert job(own, inbox=inbox).result_name == "0.4_9"
+    assert job("pipeline: mesh", inbox=inbox).result_name == "in"
+    assert job(own).identity() == job("img2img: {strength: 0.4}").identity()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{stme}", r"line 1: result_name: unknown placeholder \{stme\}; did you mean 'stem'\?"),
+        ("{triposr.scale}", r"unknown placeholder \{triposr.scale\}; known here: .*img2img.steps"),
+        ("{meta.asset}", r"\{meta.asset\} has no value here"),
+        ("{stem", r"the \{ at character 1 has no partner; for a brace write \{\{"),
+    ],
+)
+def test_a_name_of_the_result_that_cannot_be_made(job: Resolve, text: str, message: str) -> None:
+    with pytest.raises(ParameterInvalid, match=message):
+        job(f'result_name: "{text}"')
+
+
+def test_the_name_of_an_inboxs_results_is_checked(read: Callable[[str], Config]) -> None:
+    entry = '  - {path: in, pipeline: restyle, result_name: "{triposr.low}-{img2img.strenght}"}'
+    with pytest.raises(ConfigError, match=r"result_name: .*\{img2img.strenght\}; did you mean"):
+        read(PIPELINES + entry)

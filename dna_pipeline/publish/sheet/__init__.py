@@ -1,0 +1,1 @@
+"""Contact sheets: a page, and one picture, of many results."""
