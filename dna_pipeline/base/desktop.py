@@ -31,7 +31,7 @@ def open_path(path: Path, program: str) -> subprocess.Popen[bytes] | None:
     if sys.platform == "win32":
         os.startfile(path)
         return None
-    return subprocess.Popen(
+    return subprocess.Popen[bytes](
         [program, str(path.absolute())],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         **ipc.SESSION,

@@ -354,6 +354,11 @@ def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: 
         ("submit", EVIL),
         ("submit", f"inbox/cut/{EVIL}.jxl"),
         ("schema", "sidecar"),
+        ("show", f"{EVIL}.png"),
+        ("sheet", "--inbox", "cut", "-o", "sheet"),
+        ("sheet", "--inbox", EVIL),
+        ("open", EVIL),
+        ("open",),
         ("repair",),
     ]
     told = [(arguments, call(studio, *arguments)) for arguments in calls]

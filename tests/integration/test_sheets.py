@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,36 @@ def test_open_without_a_display(works: Works, monkeypatch: pytest.MonkeyPatch) -
     call(site.root, "sheet")
     assert call(site.root, "open", works.folder.name).stdout == f"{works.folder / 'index.html'}\n"
     assert "no job or batch has an id" in call(site.root, "open", "xyz").stderr
+
+
+# --- kills ---
+
+
+@pytest.mark.slow
+def test_a_kill_at_any_point_leaves_a_sheet_in_the_end(
+    make_site: Callable[..., Site], kill_everywhere: Callable[..., int]
+) -> None:
+    def prepare(root: Path) -> Site:
+        site = make_site(root)
+        site.put("cat.png", picture("white"))
+        site.put("cat.yaml", MATRIX)
+        site.settle()
+        for colour in ("red", "blue"):
+            finish(site, site.claim_next(), colour)
+        return site
+
+    def make(site: Site) -> None:
+        works = Works(site)
+        end(works)
+        works.do_all()
+
+    def check(site: Site) -> None:
+        make(site)
+        works = Works(site)
+        assert works.batch().sheet == batches.SHEET_MADE
+        assert (works.folder / "index.html").is_file()
+        assert len([*works.folder.glob("sheet/thumbnails/*.webp")]) == 2
+        places = (site.outbox, site.config.thumbnails)
+        assert [path for place in places for path in place.rglob("*.tmp")] == []
+
+    assert kill_everywhere(prepare, make, check, every=3) > 10

@@ -94,7 +94,10 @@ class Cleanup:
     def at_start(self) -> None:
         """Clean up at once after the last daemon."""
         self.dispose_unneeded()
-        remove_temporaries(self._config.data)
+        thumbnails = self._config.thumbnails
+        folders = [thumbnails / name for name in folders_in(thumbnails)]
+        for folder in (self._config.data, thumbnails, *folders):
+            remove_temporaries(folder)
         for _ in self.steps(0):
             pass
 

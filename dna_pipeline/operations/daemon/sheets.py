@@ -269,9 +269,14 @@ class SheetMaker:
         assert making.folder is not None
         picture = self._picture_path(making)
         if not picture.is_file() and not making.attempts:
-            # The thumbnails are there now, so the worker can draw them all as one picture.
-            making.tasks.append(self._picture_task(making, making.sheet, making.folder, picture))
-            return
+            # The thumbnails are there now, so the worker can draw them all as one picture. It is
+            # not started for a sheet of which nothing can be seen.
+            cells = tuple(SheetCell(*cell) for cell in cells_of(making.sheet, making.folder))
+            if any(cell.picture for cell in cells):
+                columns = columns_of(making.sheet)
+                order = SheetOrder(str(picture), making.sheet.title, cells, columns)
+                making.tasks.append(Task(f"sheet {making.batch}", "draw_sheet", sheet=order))
+                return
         making.folder.write(making.sheet, self._pause)
         if picture.is_file():
             making.folder.put_picture(picture)
@@ -280,13 +285,6 @@ class SheetMaker:
 
     def _picture_path(self, making: _Making) -> Path:
         return self._config.thumbnails / f"sheet-{making.batch}.png"
-
-    def _picture_task(
-        self, making: _Making, sheet: Sheet, folder: SheetFolder, picture: Path
-    ) -> Task:
-        cells = tuple(SheetCell(*cell) for cell in cells_of(sheet, folder))
-        order = SheetOrder(str(picture), sheet.title, cells, columns_of(sheet))
-        return Task(f"sheet {making.batch}", "draw_sheet", sheet=order)
 
     def _pause(self) -> None:
         if self._is_closed.is_set():

@@ -18,6 +18,8 @@ from dna_pipeline.ledger.queries import Queries
 MAX_ENTRIES = 5000
 """Most entries of one sheet. A larger batch has its `batch.csv`, and sheets of parts of it."""
 
+WRONG_ROW = "This row is wrong. Mend it and drop its file again; what was done is skipped."
+
 _PICTURES = ("preview", "image", "matte")
 """Roles of the files that can stand for a result, the best first."""
 _PICTURE_TYPES = ("image/png", "image/jpeg", "image/webp")
@@ -111,7 +113,7 @@ def _of_row(row: Mapping[str, Any]) -> SheetEntry:
     failure = None
     if row["code"] is not None:
         where = f"{row['field']}: " if row["field"] else ""
-        failure = Failure(row["code"], "This row is wrong.", f"{where}{row['detail'] or ''}")
+        failure = Failure(row["code"], WRONG_ROW, f"{where}{row['detail'] or ''}")
     return SheetEntry(row["number"], "", row["image"], status, failure=failure)
 
 

@@ -27,11 +27,13 @@ from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 PAGE_ENTRIES = 60
 """Entries of one portion, and so of one page."""
 POLICY = (
-    "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' blob: data:; media-src 'self'; connect-src blob: data:; "
+    "default-src 'none'; script-src 'self' file: 'wasm-unsafe-eval'; "
+    "style-src 'self' file: 'unsafe-inline'; img-src 'self' file: blob: data:; "
+    "media-src 'self' file:; connect-src blob: data:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""Content security policy. The viewer of meshes has styles inline, compiles a decoder to
+"""Content security policy. Not every browser counts a file on the disk as the page itself, hence
+`file:`. The viewer of meshes has styles inline, compiles a decoder to
 WebAssembly, and reads the mesh as a blob."""
 MESH_TYPE = "model/gltf-binary"
 

@@ -116,7 +116,7 @@ def test_texts_of_strangers_stay_data() -> None:
     html = pages.page_html(made)
     assert "<script>alert" not in html
     assert "<img" not in html
-    assert "script-src &#x27;self&#x27; &#x27;wasm-unsafe-eval&#x27;;" in html
+    assert "script-src &#x27;self&#x27; file: &#x27;wasm-unsafe-eval&#x27;;" in html
 
 
 def test_the_page_of_a_thousand_is_small() -> None:
