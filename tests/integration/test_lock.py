@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.errors import Locked
-from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder, is_held
+from dna_pipeline.operations.daemon.lock import (
+    KeptInboxes,
+    hold_kept,
+    hold_lock,
+    holder,
+    is_held,
+    keeper,
+)
 
 HOLDER = """
 import sys
@@ -138,3 +145,22 @@ def test_where_daemons_cannot_find_one_another_none_is_refused(tmp_path: Path, m
     monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
     with hold_kept([("mine", tmp_path)], tmp_path), hold_kept([("mine", tmp_path)], tmp_path):
         pass
+
+
+def test_the_inboxes_that_are_locked_may_change(tmp_path: Path) -> None:
+    places = {name: tmp_path / name for name in ("a", "b", "c")}
+    for place in places.values():
+        place.mkdir()
+    mine, theirs = KeptInboxes(tmp_path / "mine"), KeptInboxes(tmp_path / "theirs")
+    mine.hold([("a", places["a"]), ("b", places["b"])])
+    theirs.hold([("c", places["c"])])
+    with pytest.raises(Locked, match="inbox c"):
+        mine.hold([("b", places["b"]), ("c", places["c"])])
+    assert keeper(places["a"], tmp_path / "theirs") is not None, "as before, since it failed"
+    mine.hold([("b", places["b"])])
+    theirs.hold([("a", places["a"]), ("c", places["c"])])
+    with pytest.raises(Locked, match="inbox b"):
+        theirs.hold([("b", places["b"])])
+    mine.close()
+    theirs.hold([("b", places["b"])])
+    theirs.close()

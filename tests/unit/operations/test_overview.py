@@ -33,3 +33,17 @@ def test_all_running_jobs_are_there_once():
     workers = [{"jobs": [first]}, {"jobs": [second]}]
     status = busy_status() | {"running": first, "workers": workers}
     assert [job.job for job in make_overview(CONFIG, status).running] == ["a", "b"]
+
+
+def test_remarks_are_made_of_what_is_wrong_alone():
+    receiver: dict[str, Any] = {"name": "a", "state": "active", "behind": 1, "attempts": 1}
+    config = {"file": "p", "taken_over_at": "x", "problem": None, "pending": None}
+    status = busy_status() | {"config": config, "receivers": [receiver | {"problem": None}]}
+    assert make_overview(CONFIG, status).remarks == ()
+    ended = receiver | {"state": "ended", "problem": "it answered 410 Gone"}
+    status |= {"config": config | {"pending": "paths.data changed"}, "receivers": [ended]}
+    assert make_overview(CONFIG, status).remarks == (
+        "the edited pipeline.yaml is not taken over yet: paths.data changed",
+        "receiver a gets no more messages: it answered 410 Gone; change its entry in `notify:` to "
+        "begin again",
+    )

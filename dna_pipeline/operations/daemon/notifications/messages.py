@@ -35,7 +35,8 @@ _ANSI = re.compile(
 _DIRECTION = re.compile("[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
 
 Row = Mapping[str, Any]
-"""An event with its job, as `ledger/queries.py: Queries.events_with_jobs` returns it."""
+"""An event with its job, as `ledger/report_queries.py: ReportQueries.events_with_jobs` returns
+it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -208,6 +208,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "another daemon": (
         {"daemons": ("a daemon works on /s/data; another would not start",)},
         "daemon", "", "note", "works on /s/data", "would not start"),
+    "a receiver that is away": (
+        {"receivers": (("phone", "lacks 3 messages after 2 attempts: no answer"), ("chat", ""))},
+        "notify", "phone", "warning", "lacks 3 messages", "notify test"),
     "a broken pipeline.yaml": (
         {"file_problem": "/s/pipeline.yaml: line 3: no"},
         "config", "", "fault", "line 3", "mend"),

@@ -199,3 +199,17 @@ def test_colours_are_there_and_go_where_they_are_not_wanted(
     assert not colour.search(plain)
     assert "━" in plain
     assert "─" in plain, "a bar is seen without its colour"
+
+
+def test_an_edit_that_is_refused_and_a_receiver_that_is_behind_are_said(config: Config):
+    state = {"file": "p", "taken_over_at": None, "problem": "line 3: wrong\nline 9: too",
+             "pending": None}  # fmt: skip
+    receiver = {"name": "phone", "state": "active", "behind": 3, "attempts": 2,
+                "problem": "it did not answer within 15 s"}  # fmt: skip
+    lines = picture(config, busy_status() | {"config": state, "receivers": [receiver]}, width=140)
+    text = "\n".join(lines)
+    assert (
+        "note     the edited pipeline.yaml is not taken over, the one before goes on: line 3"
+        in text
+    )
+    assert "receiver phone lacks 3 messages after 2 attempts: it did not answer within 15 s" in text
