@@ -50,7 +50,7 @@ WINDOW = timedelta(hours=1)
 
 
 class _Explanations:
-    """What the explanations of many files of one inbox have in common, each made when first asked
+    """The common parts of the explanations of many files of one inbox, each made when first asked
     for and then kept.
 
     Args:
