@@ -27,7 +27,7 @@ class WrongInversions:
         return {f"{EMBEDDING}{name}": text for name, text in sentences.items() if text is not None}
 
     def named_by(self, stages: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Names of wrong inversions that prompts of stages, as `jobs.stages` has them, hold as words.
+        """The wrong inversions that prompts of stages, as `jobs.stages` has them, hold as words.
 
         The tokens of a prompt may name others, which only a loaded model tells.
         """
