@@ -18,6 +18,12 @@ from environment import escape_unencodable
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from dna_pipeline.config.file_parts import (  # noqa: E402
+    PathsSpec,
+    RetentionSpec,
+    RuntimeSpec,
+    SigningSpec,
+)
 from dna_pipeline.config.json_schema import words  # noqa: E402
 from dna_pipeline.config.json_schema.draft7 import Schema  # noqa: E402
 from dna_pipeline.config.json_schema.pipeline_file import (  # noqa: E402
@@ -27,15 +33,7 @@ from dna_pipeline.config.json_schema.pipeline_file import (  # noqa: E402
 )
 from dna_pipeline.config.json_schema.sections import section, stage_section  # noqa: E402
 from dna_pipeline.config.receivers import ReceiverSpec, SecretSpec  # noqa: E402
-from dna_pipeline.config.schema import (  # noqa: E402
-    InboxSpec,
-    PathsSpec,
-    PipelineFile,
-    RetentionSpec,
-    RuntimeSpec,
-    SidecarHead,
-    SigningSpec,
-)
+from dna_pipeline.config.schema import InboxSpec, PipelineFile, SidecarHead  # noqa: E402
 from dna_pipeline.interfaces.cli.main import app  # noqa: E402
 from dna_pipeline.operations.editor_schemas import KINDS, schema_text  # noqa: E402
 from dna_pipeline.stages import registry  # noqa: E402

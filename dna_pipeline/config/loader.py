@@ -15,6 +15,13 @@ from pydantic import BaseModel, ValidationError
 from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.naming import safe_name
 from dna_pipeline.config import misplaced_keys, receivers, result_names, yaml12
+from dna_pipeline.config.file_parts import (
+    PathsSpec,
+    RetentionSpec,
+    RuntimeSpec,
+    SigningSpec,
+    as_path,
+)
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.inboxes import Real, as_written, holds_file, overlaps
 from dna_pipeline.config.parameters import (
@@ -43,15 +50,10 @@ from dna_pipeline.config.schema import (
     Config,
     Inbox,
     InboxSpec,
-    PathsSpec,
     Pipeline,
     PipelineFile,
-    RetentionSpec,
-    RuntimeSpec,
     Signing,
-    SigningSpec,
     StageSpec,
-    as_path,
     is_valid_id,
 )
 from dna_pipeline.config.sentences import nearest, shown

@@ -10,15 +10,17 @@ from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from dna_pipeline.config.schema import (
-    HEAD_KEYS,
-    InboxSpec,
+from dna_pipeline.config.file_parts import (
     PathsSpec,
-    Pipeline,
-    PipelineFile,
     RetentionSpec,
     RuntimeSpec,
     SigningSpec,
+)
+from dna_pipeline.config.schema import (
+    HEAD_KEYS,
+    InboxSpec,
+    Pipeline,
+    PipelineFile,
 )
 from dna_pipeline.config.sentences import closest_key
 from dna_pipeline.stages import registry

@@ -16,7 +16,7 @@ from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import claim_of
+from dna_pipeline.intake.claiming.claim import claim_of
 from dna_pipeline.intake.claiming.companions import describe
 from dna_pipeline.intake.claiming.rollback import names_of_copies, return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling

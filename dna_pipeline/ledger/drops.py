@@ -133,9 +133,9 @@ def recent_jobs(
 ) -> list[tuple[str, str, str, datetime, str | None]]:
     """Return folder, name, id and time of claim of an inbox's newest jobs, at most `most`, each
     with the name of the table or job file that asked for it; None if none did."""
-    asked = (Batch.id == Job.batch) & Batch.kind.in_(("table", "job_file"))
+    of_file = (Batch.id == Job.batch) & Batch.kind.in_(("table", "job_file"))
     rows = select(Job.folder, Job.name, Job.id, Job.created_at, Batch.name)
-    rows = rows.outerjoin(Batch, asked).where(Job.inbox == inbox)
+    rows = rows.outerjoin(Batch, of_file).where(Job.inbox == inbox)
     newest = session.execute(rows.order_by(Job.seq.desc()).limit(most))
     return [(folder, name, job, at, file) for folder, name, job, at, file in newest]
 

@@ -23,11 +23,11 @@ class WrongInversions:
         """By their names as extra files, a sentence about each."""
         folder = self._data / embeddings.FOLDER
         every = embeddings.possibly_named(folder, [path.stem for path in embeddings.files(folder)])
-        found = {name: slots.mismatch(path, slots.EMBEDDING) for name, path in every.items()}
-        return {f"{EMBEDDING}{name}": text for name, text in found.items() if text is not None}
+        sentences = {name: slots.mismatch(path, slots.EMBEDDING) for name, path in every.items()}
+        return {f"{EMBEDDING}{name}": text for name, text in sentences.items() if text is not None}
 
     def named_by(self, stages: Iterable[Mapping[str, Any]]) -> list[str]:
-        """Those that the prompts of stages, as `jobs.stages` has them, name as words of their own.
+        """The wrong inversions that prompts of stages, as `jobs.stages` has them, hold as words.
 
         The tokens of a prompt may name others, which only a loaded model tells.
         """

@@ -52,7 +52,7 @@ class PlannedJob:
 
 @dataclass(eq=False)
 class SharedReads:
-    """What the drops of one inbox have in common, so that it is read once for all of them.
+    """The plans and masks that the drops of one inbox share, read once for all of them.
 
     Attributes:
         planner: makes their plans.

@@ -104,8 +104,8 @@ def _preview_all(
     ]
     held = {path for candidate in pairing.held for path in candidate.paths}
     waiting = [w for w in pairing.waiting if _still_waits(w) and w.path not in held]
-    found = [*pairing.ready, *pairing.held, *unusable]
-    return Preview(found, waiting, listing.ignored), listing.files
+    drops = [*pairing.ready, *pairing.held, *unusable]
+    return Preview(drops, waiting, listing.ignored), listing.files
 
 
 def _still_waits(waiting: Waiting) -> bool:

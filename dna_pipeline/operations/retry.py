@@ -19,13 +19,8 @@ from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import (
-    Claim,
-    Claimer,
-    InputFile,
-    hash_files,
-    read_sidecar,
-)
+from dna_pipeline.intake.claiming.claim import Claim, InputFile
+from dna_pipeline.intake.claiming.claimer import Claimer, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of
 from dna_pipeline.intake.discovery.probe import Prober

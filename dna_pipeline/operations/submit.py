@@ -20,13 +20,8 @@ from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Pipeline
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import (
-    Claim,
-    Claimer,
-    InputFile,
-    hash_files,
-    read_sidecar,
-)
+from dna_pipeline.intake.claiming.claim import Claim, InputFile
+from dna_pipeline.intake.claiming.claimer import Claimer, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks

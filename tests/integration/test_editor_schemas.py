@@ -21,16 +21,14 @@ from pydantic import BaseModel, ValidationError
 from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.batch import combinations, head_of, patterns_of
+from dna_pipeline.config.file_parts import PathsSpec, RetentionSpec, RuntimeSpec
 from dna_pipeline.config.json_schema.pipeline_file import pipeline_schema
 from dna_pipeline.config.json_schema.sidecar_file import sidecar_schema
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import (
     Config,
     InboxSpec,
-    PathsSpec,
     PipelineFile,
-    RetentionSpec,
-    RuntimeSpec,
     SidecarHead,
 )
 from dna_pipeline.config.sidecar import parse_sidecar, resolve

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
-from dna_pipeline.config.json_schema.sections import finished, section, stage_section
-from dna_pipeline.config.receivers import ReceiverSpec
-from dna_pipeline.config.schema import (
-    ID_PATTERN,
-    InboxSpec,
+from dna_pipeline.config.file_parts import (
     PathsSpec,
-    PipelineFile,
     RetentionSpec,
     RuntimeSpec,
     SigningSpec,
 )
+from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
+from dna_pipeline.config.json_schema.sections import finished, section, stage_section
+from dna_pipeline.config.receivers import ReceiverSpec
+from dna_pipeline.config.schema import ID_PATTERN, InboxSpec, PipelineFile
 from dna_pipeline.providers.checkpoints import ANY_NAME
 from dna_pipeline.stages import registry
 

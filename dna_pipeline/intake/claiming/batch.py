@@ -28,13 +28,11 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.blocked import BlockedImages
+from dna_pipeline.intake.claiming.claim import Claim, InputFile, companions_in
 from dna_pipeline.intake.claiming.claimer import (
     NO_FLUSH,
-    Claim,
     Claimer,
     Flush,
-    InputFile,
-    companions_in,
     hash_files,
 )
 from dna_pipeline.intake.claiming.companions import markers, named_files

@@ -19,7 +19,12 @@ from dna_pipeline.base.files import fsync_dir, remove_file
 from dna_pipeline.base.naming import printable
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in, companions_of
+from dna_pipeline.intake.claiming.claim import (
+    Claim,
+    InputFile,
+    companions_in,
+    companions_of,
+)
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, name_of_copy
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import FileStat

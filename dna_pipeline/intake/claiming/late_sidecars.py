@@ -22,7 +22,7 @@ from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import claim_of, companions_in
+from dna_pipeline.intake.claiming.claim import claim_of, companions_in
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, markers
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, target_of
@@ -50,7 +50,7 @@ WINDOW = timedelta(hours=1)
 
 
 class _Explanations:
-    """What the explanations of many files of one inbox have in common, each made when first asked
+    """The common parts of the explanations of many files of one inbox, each made when first asked
     for and then kept.
 
     Args:

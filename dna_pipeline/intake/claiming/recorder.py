@@ -11,7 +11,7 @@ from dna_pipeline.base.errors import JobError
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.intake.claiming.claimer import Claim
+from dna_pipeline.intake.claiming.claim import Claim
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner

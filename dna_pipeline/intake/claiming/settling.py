@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from dna_pipeline.base.errors import JobError
-from dna_pipeline.intake.claiming.claimer import Claim, InputFile
+from dna_pipeline.intake.claiming.claim import Claim, InputFile
 from dna_pipeline.intake.claiming.companions import fault_of
 from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.completeness import incomplete_until

@@ -12,9 +12,9 @@ from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, Sidecar
 from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
 from dna_pipeline.intake.claiming import claims, companions
+from dna_pipeline.intake.claiming.claim import Claim
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
-    Claim,
     Claimer,
     Flush,
     hash_files,

@@ -207,18 +207,18 @@ class Planner:
     def _plain(self) -> JobSpec | None:
         """Job of an image without a sidecar; None if it depends on the image, on chance or
         on a file."""
-        asked: list[str] = []
+        sources: list[str] = []
 
         def draw() -> int:
-            asked.append("chance")
+            sources.append("chance")
             return 0
 
         def lines(name: str) -> Sequence[str]:
-            asked.append(name)
+            sources.append(name)
             return self._wildcards.lines(name)
 
         def texts() -> Mapping[str, str]:
-            asked.append("texts")
+            sources.append("texts")
             return self._image_texts.of(None)
 
         def sample(context: JobContext) -> JobSpec:
@@ -228,7 +228,7 @@ class Planner:
             one, other = map(sample, _SAMPLES)
         except JobError:
             return None
-        return one if one == other and not asked else None
+        return one if one == other and not sources else None
 
     # --- job files and tables ---
 

@@ -20,7 +20,8 @@ from dna_pipeline.base.layout import SOURCE, entries, is_id, is_real_folder
 from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_sidecar
+from dna_pipeline.intake.claiming.claim import claim_of
+from dna_pipeline.intake.claiming.claimer import hash_files, read_sidecar
 from dna_pipeline.intake.claiming.companions import describe
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.claiming.rollback import names_of_copies

@@ -1,0 +1,139 @@
+"""Schemas of the parts of pipeline.yaml that are about the program as a whole."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
+
+if TYPE_CHECKING:
+    pass
+
+
+def _folder(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be a path")
+    if not value.strip():
+        raise ValueError("should not be empty; `.` is the folder of pipeline.yaml")
+    return as_path(value)
+
+
+def as_path(text: str) -> Path:
+    """The path that a text in pipeline.yaml stands for, `~` being the person's home."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps `~` where there is no home
+
+
+_DEVICES = "auto|cpu|mps|cuda(:[0-9]{1,3})?"
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(_DEVICES, text):
+        raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+def _web_address(text: str) -> str:
+    if not re.match(r"https?://\S+\Z", text):
+        raise ValueError("should be an address that begins with http:// or https://")
+    return text
+
+
+FilePath = Annotated[Path, BeforeValidator(_folder)]
+Seconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)]
+
+
+class Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PathsSpec(Spec):
+    """`paths:`, relative to pipeline.yaml."""
+
+    data: FilePath = Field(
+        default=Path("data"),
+        description="folder of the ledger, models, work files and logs; $DNA_DATA_DIR overrides it",
+    )
+    outbox: FilePath = Field(
+        default=Path("outbox"),
+        description="folder where results appear; $DNA_OUTPUT_DIR overrides it",
+    )
+
+
+class RuntimeSpec(Spec):
+    """`runtime:`."""
+
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        default="auto",
+        description="device that models run on; auto: the first GPU, or the CPU if there is none",
+        json_schema_extra={"pattern": f"^({_DEVICES})$", "values": "auto, cpu, cuda, cuda:N, mps"},
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto",
+        description="number type that models compute in; auto: float16 on CUDA, bfloat16 on CPUs "
+        "that compute in it (for full-size models), else float32",
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="how often the worker may end during one job before the job fails"
+    )
+    stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1800,
+        description="longest time of one stage of a job",
+        json_schema_extra={"unit": "s"},
+    )
+    idle_unload_s: Seconds = Field(
+        default=0,
+        description="time without work after which models leave the device; 0: they stay",
+        json_schema_extra={"unit": "s"},
+    )
+    preload: list[str] = Field(
+        default=[],
+        description="models, by their names in `models:`, that `watch` loads before the first job",
+    )
+    pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=5,
+        description="equal failures in a row that pause a pipeline; faults of the input do not "
+        "count; 0: never",
+    )
+
+
+class RetentionSpec(Spec):
+    """`retention:`, the time for which data of ended jobs is kept. Logs are rotated by size."""
+
+    events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = Field(
+        default=30,
+        description="time for which the events of ended jobs are kept",
+        json_schema_extra={"unit": "days"},
+    )
+    work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = Field(
+        default=24,
+        description="time for which work files and half-made folders that a crash left are kept",
+        json_schema_extra={"unit": "hours"},
+    )
+
+
+class SigningSpec(Spec):
+    """`c2pa:`, the certificate that results are signed with. Paths are relative to
+    pipeline.yaml."""
+
+    certificate: FilePath = Field(
+        description="PEM file of the certificate, followed by those that vouch for it"
+    )
+    key: FilePath = Field(description="PEM file of the certificate's private key")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="algorithm of the signatures, which must fit the key"
+    )
+    timestamp_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        None,
+        description="address of a service that confirms the time of each signature; without it, "
+        "nothing is sent over the network",
+        json_schema_extra={"default_words": "none"},
+    )
