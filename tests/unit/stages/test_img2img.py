@@ -344,12 +344,12 @@ def test_thrift_is_passed_on_and_told(context: StageContext):
     assert ["in tiles" in warning for warning in context.warnings] == [True]
 
 
-@pytest.mark.slow
 def test_how_a_render_was_read_is_told(context: StageContext):
+    context.models = ModelCache({"own": Recording()}, Device("cpu", "float32"))
     context.source = context.work_dir.parent / "render.exr"
     planes = {name: np.full((64, 64), 0.5, np.float32) for name in "RGB"}
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(context.source))
-    Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
+    Img2Img(model="own", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["EXR" in warning for warning in context.warnings] == [True]
 
 
@@ -535,10 +535,10 @@ def test_the_matte_survives_to_remove_background(context: StageContext):
 # Remarks on the prompt
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
-    Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5).run(context)
+    context.models = ModelCache({"own": Recording()}, Device("cpu", "float32"))
+    Img2Img(model="own", prompt=prompt).run(context)
     assert context.warnings == [
         "The prompt is empty: the picture was redrawn without a description."
     ]
