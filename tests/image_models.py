@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import PrivateAttr
 
-from dna_pipeline.providers.base import Device, ImageToImageRequest
+from dna_pipeline.providers.base import Device, ImageToImageRequest, StepCallback
 from dna_pipeline.providers.matting.border_key import BorderKey
 
 Draw = Callable[[Image.Image], Image.Image]
