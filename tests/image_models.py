@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import PrivateAttr
 
-from dna_pipeline.providers.base import Device, ImageToImageRequest
+from dna_pipeline.providers.base import Device, ImageToImageRequest, StepCallback
 from dna_pipeline.providers.matting.border_key import BorderKey
 
 Draw = Callable[[Image.Image], Image.Image]
@@ -45,9 +45,10 @@ class Recording(BorderKey):
 
     def load(self, device: Device) -> Any:
         def redraw(
-            image: Image.Image, request: ImageToImageRequest, _on_step: object
+            image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
         ) -> Image.Image:
             self._calls.append((image, request))
+            on_step(1, 1)
             return self._draw(image)
 
         return SimpleNamespace(redraw=redraw, remarks=lambda request: list(self._remarks))

@@ -344,12 +344,12 @@ def test_thrift_is_passed_on_and_told(context: StageContext):
     assert ["in tiles" in warning for warning in context.warnings] == [True]
 
 
-@pytest.mark.slow
 def test_how_a_render_was_read_is_told(context: StageContext):
+    context.models = ModelCache({"own": Recording()}, Device("cpu", "float32"))
     context.source = context.work_dir.parent / "render.exr"
     planes = {name: np.full((64, 64), 0.5, np.float32) for name in "RGB"}
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(context.source))
-    Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
+    Img2Img(model="own", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["EXR" in warning for warning in context.warnings] == [True]
 
 
@@ -412,6 +412,7 @@ def test_remarks_on_the_result_are_warnings(context: StageContext):
 def test_every_parameter_reaches_the_model(context: StageContext, tmp_path: Path):
     """With values other than the defaults of the stage and of the request."""
     model = Recording()
+    steps: list[tuple[int, int]] = []
     files = {
         f"{EMBEDDING}ink": ExtraFile(tmp_path / "ink.pt", "5" * 64),
         f"{LORA}clay": ExtraFile(tmp_path / "clay.safetensors", "6" * 64),
@@ -420,7 +421,7 @@ def test_every_parameter_reaches_the_model(context: StageContext, tmp_path: Path
     save_file(header, tmp_path / "clay.safetensors")
     own = replace(
         context, models=ModelCache({"own": model}, Device("cpu", "float32")), extra_files=files,
-        low_memory_level=1,
+        low_memory_level=1, on_step=lambda *step: steps.append(step),
     )  # fmt: skip
     same: dict[str, Any] = {
         "negative_prompt": "fog", "seed": 5, "steps": 31, "guidance_scale": 3.5, "strength": 0.4,
@@ -429,6 +430,7 @@ def test_every_parameter_reaches_the_model(context: StageContext, tmp_path: Path
     }  # fmt: skip
     Img2Img(model="own", prompt="an owl", loras={"clay": 0.3}, **same).run(own)
     (request,) = model.requests
+    assert steps == [(1, 1)]
     found = {field.name: getattr(request, field.name) for field in fields(request)}
     assert found == {
         **same, "prompt": "an owl", "mask": None, "saves_memory": True,
@@ -535,10 +537,10 @@ def test_the_matte_survives_to_remove_background(context: StageContext):
 # Remarks on the prompt
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
-    Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5).run(context)
+    context.models = ModelCache({"own": Recording()}, Device("cpu", "float32"))
+    Img2Img(model="own", prompt=prompt).run(context)
     assert context.warnings == [
         "The prompt is empty: the picture was redrawn without a description."
     ]
