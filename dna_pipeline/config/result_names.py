@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from dna_pipeline.base.naming import safe_name
-from dna_pipeline.config.sentences import nearest
+from dna_pipeline.config.sentences import closest_key
 from dna_pipeline.config.templates import FIELDS, TemplateError
 from dna_pipeline.config.yaml12 import is_list, is_mapping
 
@@ -118,7 +118,9 @@ def _nearest(name: str, keys: Collection[str]) -> str:
     same = [key for key in keys if key.rpartition(".")[2] == last]
     if same:
         return "did you mean " + " or ".join(f"{{{key}}}" for key in same[:3]) + "?"
-    return nearest(name, keys, is_key=True)
+    if close := closest_key(name, keys):
+        return f"did you mean {close!r}?"
+    return f"known here: {', '.join(sorted(keys))}"
 
 
 def _value(name: str, values: Mapping[str, Any]) -> Any:

@@ -32,7 +32,7 @@ _LIKE = 0.7
 """Similarity from which a word counts as a misspelled key, unless both begin with the same
 letters."""
 _SAME_START = 4
-_MOST_LISTED = 16
+_MOST_LISTED = 20
 """Most names that a message lists: among more, nobody finds the right one."""
 _REFERENCE = "docs/reference.md"
 _VAGUELY_LIKE = 0.5

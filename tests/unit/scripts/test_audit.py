@@ -601,7 +601,8 @@ def test_two_batches_of_one_table_are_doubled(rows: Path) -> None:
     (other / "source/t.csv").write_bytes(TABLE)
     change(
         rows, """INSERT INTO batches SELECT ?, inbox, folder, name, stem, kind, state, originals,
-            max_failures, paused, 0, 0, created_at, finished_at FROM batches""", "c" * 32,
+            max_failures, paused, 0, 0, created_at, finished_at, axes, sheet FROM batches""",
+        "c" * 32,
     )  # fmt: skip
     found = audit.audit(rows, OF_BATCH, BATCHES)
     assert found.doubled == ["archive/t.csv has become 2 batches"]
