@@ -10,6 +10,7 @@ colours, with a soft shadow.
 from __future__ import annotations
 
 import argparse
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,10 @@ CAMERA_DISTANCE, FOVY_DEG, ELEVATION_DEG, TARGET_HEIGHT = 5.4, 26.0, 7.0, 0.92
 KEY_LIGHT = np.array([0.62, -0.5, 0.78])
 FILL_LIGHT = np.array([0.5, 0.85, 0.3])
 BACKDROP = np.array([0.56, 0.66, 0.70])  # linear light, as all colours here
-SHADOW_DEPTH = 0.45
+SHADOW_DEPTH = 0.36
 FAR, HIT = 9.0, 4e-4
+SOFTNESS_PX = 1.2
+"""Blur of a lens, as a deviation."""
 
 BODY, PAINT, BRASS, GLASS = range(4)
 COLOURS = np.array(
@@ -62,6 +65,7 @@ def draw(side: int = SIDE_PX) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     points = origin + rays[is_rocket] * distance[is_rocket, None]
     light[is_rocket] = _shaded(points, rays[is_rocket])
     light = _reduced(light.reshape(fine, fine, 3))
+    light = _blurred(light)
     covered = _reduced(is_rocket.reshape(fine, fine, 1).astype(float))[..., 0]
     return _to_bytes(_to_srgb(light)), _to_bytes(covered)
 
@@ -73,8 +77,8 @@ def _rays(side: int) -> tuple[Floats, Floats]:
     up = np.array([-np.sin(elevation), 0.0, np.cos(elevation)])
     right = np.array([0.0, 1.0, 0.0])
     line = ((np.arange(side) + 0.5) / side * 2 - 1) * np.tan(np.radians(FOVY_DEG / 2))
-    v, u = np.meshgrid(-line, line, indexing="ij")
-    rays = u.reshape(-1, 1) * right + v.reshape(-1, 1) * up - backward
+    u, v = np.tile(line, side), np.repeat(-line, side)
+    rays = u[:, None] * right + v[:, None] * up - backward
     target = np.array([0.0, 0.0, TARGET_HEIGHT])
     return target + CAMERA_DISTANCE * backward, _unit(rays)
 
@@ -168,12 +172,12 @@ def _backdrop(origin: Floats, rays: Floats) -> Floats:
 
 
 def _ground_shadow(ground: Floats) -> Floats:
-    """How much of the light the rocket keeps from the ground, in [0, 1], very softly.
+    """Share of the light that the rocket keeps from the ground, in [0, 1], very softly.
 
     Two blurred ellipses: one below the rocket, one away from the key light.
     """
     x, y = ground[:, 0], ground[:, 1]
-    below = np.exp(-((x / 0.62) ** 2 + (y / 0.72) ** 2))
+    below = np.exp(-((x / 0.72) ** 2 + (y / 0.85) ** 2))
     cast = np.exp(-(((x + 0.45) / 0.8) ** 2 + ((y - 0.55) / 0.95) ** 2))
     return 1 - (1 - 0.75 * below) * (1 - 0.5 * cast)
 
@@ -203,7 +207,7 @@ def _is_painted(z: Floats) -> NDArray[np.bool_]:
 
 
 def _studio(directions: Floats) -> Floats:
-    """What a mirror would show (n, 3): the backdrop, a pale ceiling, and two soft boxes."""
+    """Light that a mirror would show (n, 3): the backdrop, a pale ceiling, and two soft boxes."""
     height = np.clip(directions[:, 2] * 0.5 + 0.5, 0, 1)[:, None]
     room = BACKDROP * (0.5 + 0.6 * height)
     boxes = 11.0 * _soft_box(directions, KEY_LIGHT, 0.27) + 3.0 * _soft_box(
@@ -232,17 +236,17 @@ def _normals(points: Floats) -> Floats:
 
 
 def _soft_shadow(points: Floats, towards: Floats) -> Floats:
-    """How much of a wide light is seen, in [0, 1], by how near the ray passes to a wall."""
-    seen, travelled = np.ones(len(points)), np.full(len(points), 0.02)
+    """Share of a wide light that reaches a point, by how near the ray to it passes to a wall."""
+    open_part, travelled = np.ones(len(points)), np.full(len(points), 0.02)
     for _ in range(28):
         near = _distance(points + towards * travelled[:, None])
-        seen = np.minimum(seen, np.clip(0.5 + 3.0 * near / travelled, 0, 1))
+        open_part = np.minimum(open_part, np.clip(0.5 + 3.0 * near / travelled, 0, 1))
         travelled += np.clip(near, 0.02, 0.12)
-    return seen * seen * (3 - 2 * seen)
+    return open_part * open_part * (3 - 2 * open_part)
 
 
 def _occlusion(points: Floats, normals: Floats) -> Floats:
-    """How open the surroundings are, in [0, 1]; the ground counts as a wall."""
+    """Openness of the surroundings, in [0, 1]; the ground counts as a wall."""
     closed = np.zeros(len(points))
     for reach in (0.04, 0.09, 0.16, 0.26):
         at = points + normals * reach
@@ -261,13 +265,18 @@ def _reduced(image: Floats) -> Floats:
     return np.minimum(image, 1.2).reshape(shape).mean(axis=(1, 3))
 
 
+def _blurred(image: Floats) -> Floats:
+    filters: Any = import_module("scipy.ndimage")
+    return filters.gaussian_filter(image, (SOFTNESS_PX, SOFTNESS_PX, 0), mode="nearest")
+
+
 def _to_srgb(linear: Floats) -> Floats:
     linear = np.clip(linear, 0, 1)
     return np.where(linear < 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
 
 
-def _to_bytes(values: Any) -> NDArray[np.uint8]:
-    return np.round(np.clip(values, 0, 1) * 255).astype(np.uint8)
+def _to_bytes(values: Floats) -> NDArray[np.uint8]:
+    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
 
 
 if __name__ == "__main__":
