@@ -33,16 +33,20 @@ class Detail:
         patches: along a side of the picture.
         tokens: along a side of a plane.
         layers: of the transformer.
+        image_heads: of the attention of the image encoder, which says nothing here.
         blurs: of the foreground, which add up to its thickness: deviation of each, in 32nds of the
             picture, and its weight.
         rim: thickness at which a shape has no depth.
+        by_quarters: whether a patch counts as foreground by its quarters, for finer outlines.
     """
 
     patches: int = 32
     tokens: int = 32
     layers: int = 2
+    image_heads: int = 4
     blurs: tuple[tuple[float, float], ...] = ((0.7, 0.7), (3.0, 0.8))
     rim: float = 0.68
+    by_quarters: bool = False
 
     @property
     def config(self) -> str:
@@ -108,7 +112,10 @@ def make_triposr(folder: Path, detail: Detail | None = None) -> None:
     """Write a TripoSR folder whose shapes are the input's foreground, inflated."""
     detail = detail or Detail()
     folder.joinpath("config.yaml").write_text(detail.config)
-    vit = VIT | {"image_size": detail.patches * PATCH}
+    vit = VIT | {
+        "image_size": detail.patches * PATCH,
+        "num_attention_heads": detail.image_heads,
+    }
     write_json(folder / "image_tokenizer" / "config.json", vit)
     state = _vit_state(detail) | _backbone_state(detail) | _decoder_state(detail)
     torch.save(state, folder / "model.ckpt")
@@ -130,6 +137,7 @@ def _norm(state: State, name: str, group: int = WIDTH) -> None:
 
 # Dimensions of an image token. Each feature f has its negative at f + 1; LEVEL and -LEVEL at 0, 1.
 ROW, COLUMN, SQUARE, BUSY, SOLID, RED, BLOCKS = 2, 4, 6, 8, 10, 12, 18
+QUARTERS, COVER = 42, 50
 
 
 def _vit_state(detail: Detail) -> State:
@@ -151,6 +159,8 @@ def _vit_state(detail: Detail) -> State:
         _norm(state, f"{layer}.layernorm_after")
         state[f"{layer}.attention.output.dense.weight"].zero_()
     _fill_foreground(state, f"{prefix}.encoder.layer")
+    if detail.by_quarters:
+        _fill_cover(state, f"{prefix}.encoder.layer")
     _norm(state, f"{prefix}.layernorm")
     _linear(state, f"{prefix}.pooler.dense", WIDTH, WIDTH)
     return state
@@ -196,6 +206,23 @@ def _fill_foreground(state: State, layers: str) -> None:
     ramp = torch.tensor([1.0, -1.0]) / sharp
     state[f"{layers}.1.output.dense.weight"][SOLID, :2] = ramp
     state[f"{layers}.1.output.dense.weight"][SOLID + 1, :2] = -ramp
+
+
+def _fill_cover(state: State, layers: str) -> None:
+    """The same for each quarter (QUARTERS), and the share of the solid ones (COVER)."""
+    sharp = state[f"{layers}.0.intermediate.dense.weight"][0, BLOCKS]
+    for q in range(4):
+        hidden = [2 * (4 * c + q) + sign for c in range(3) for sign in range(2)]
+        where, step = QUARTERS + 2 * q, [24 + 2 * q, 25 + 2 * q]
+        state[f"{layers}.0.output.dense.weight"][where, hidden] = 1 / (3 * sharp)
+        state[f"{layers}.0.output.dense.weight"][where + 1, hidden] = -1 / (3 * sharp)
+        for part in ("weight", "bias"):
+            dense = state[f"{layers}.1.intermediate.dense.{part}"]
+            dense[step] = dense[:2].clone()
+        dense = state[f"{layers}.1.intermediate.dense.weight"]
+        dense[step, where], dense[step, BUSY] = dense[:2, BUSY].clone(), 0.0
+        out = state[f"{layers}.1.output.dense.weight"]
+        out[COVER, step], out[COVER + 1, step] = out[SOLID, :2] / 4, out[SOLID + 1, :2] / 4
 
 
 # Channels of a triplane token: constants, then (group 2 of the norm) what the image says. Each
@@ -262,7 +289,8 @@ def _fill_look(state: State, name: str, detail: Detail) -> None:
     """Attention with a Gaussian about a place: logit = -|q - k|² / 2 sigma², up to a constant."""
     q, k, v, out = (state[f"{name}.{n}.weight"] for n in ("to_q", "to_k", "to_v", "to_out.0"))
     pitch, step = 2 / 32, 1 / (2 * detail.tokens) / SCALE
-    looks = [(sigma * pitch, [SOLID]) for sigma, _ in detail.blurs]
+    solid = COVER if detail.by_quarters else SOLID
+    looks = [(sigma * pitch, [solid]) for sigma, _ in detail.blurs]
     looks.append((COLOUR_BLUR * 2 / detail.patches, [RED, RED + 2, RED + 4]))
     said = len(detail.blurs) + 3
     for number, (sigma, features) in enumerate(looks):
@@ -271,7 +299,7 @@ def _fill_look(state: State, name: str, detail: Detail) -> None:
             row, column = divmod(place, 2)
             _fill_gaussian(q, k, at, sigma, (step * (2 * row - 1), step * (2 * column - 1)))
             if features[0] == RED:  # the foreground's colour, not the grey beside it
-                q[at + 3, FRONT], k[at + 3, SOLID] = 24.0, 1.0
+                q[at + 3, FRONT], k[at + 3, solid] = 24.0, 1.0
             first = IMAGE + said * place + number
             for i, feature in enumerate(features):
                 v[at + i] = 0.0
