@@ -130,6 +130,7 @@ def show(folder: Path) -> int:
         print(f"The daemon runs (process {daemon.pid}) and watches {folder / 'inbox'}")
         drop(folder)
         entry = wait(folder, daemon, begun)
+        daemon.terminate()  # it ends while the result is shown
         tell(folder, entry)
     finally:
         daemon.terminate()
