@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from tiny_models import write_json
 
-PATCHES, PATCH, WIDTH, HEADS = 32, 8, 64, 16
+PATCH, WIDTH, HEADS = 8, 64, 16
 LEVEL = 300.0
 """The large constant beside the features of a token."""
 GREY = 127 / 255
@@ -20,21 +21,53 @@ SCALE = 1.9 * math.tan(math.radians(20)) / 0.87
 HALF_DEPTH = 0.4
 """Half the depth of the thickest shape, in half sides of the box."""
 FEATURES = 8
+COLOUR_BLUR = 0.6
+"""Deviation of the blur of the colours, in patches."""
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How finely the model looks and draws.
+
+    Attributes:
+        patches: along a side of the picture.
+        tokens: along a side of a plane.
+        layers: of the transformer.
+        image_heads: of the attention of the image encoder, which says nothing here.
+        blurs: of the foreground, which add up to its thickness: deviation of each, in 32nds of the
+            picture, and its weight.
+        rim: thickness at which a shape has no depth.
+        by_quarters: whether a patch counts as foreground by its quarters, for finer outlines.
+    """
+
+    patches: int = 32
+    tokens: int = 32
+    layers: int = 2
+    image_heads: int = 4
+    blurs: tuple[tuple[float, float], ...] = ((0.7, 0.7), (3.0, 0.8))
+    rim: float = 0.68
+    by_quarters: bool = False
+
+    @property
+    def config(self) -> str:
+        return CONFIG.format(side=self.patches * PATCH, tokens=self.tokens, layers=self.layers)
+
+
 CONFIG = f"""\
-cond_image_size: {PATCHES * PATCH}
+cond_image_size: {{side}}
 image_tokenizer_cls: tsr.models.tokenizers.image.DINOSingleImageTokenizer
 image_tokenizer:
   pretrained_model_name_or_path: facebook/dino-vitb16
 tokenizer_cls: tsr.models.tokenizers.triplane.Triplane1DTokenizer
 tokenizer:
-  plane_size: 32
+  plane_size: {{tokens}}
   num_channels: {WIDTH}
 backbone_cls: tsr.models.transformer.transformer_1d.Transformer1D
 backbone:
-  in_channels: ${{tokenizer.num_channels}}
+  in_channels: ${{{{tokenizer.num_channels}}}}
   num_attention_heads: {HEADS}
   attention_head_dim: {WIDTH // HEADS}
-  num_layers: 2
+  num_layers: {{layers}}
   cross_attention_dim: {WIDTH}
   norm_num_groups: 2
 post_processor_cls: tsr.models.network_utils.TriplaneUpsampleNetwork
@@ -67,7 +100,7 @@ VIT = {
     "attention_probs_dropout_prob": 0.0,
     "initializer_range": 0.02,
     "layer_norm_eps": 1e-12,
-    "image_size": PATCHES * PATCH,
+    "image_size": 32 * PATCH,
     "patch_size": PATCH,
     "num_channels": 3,
     "qkv_bias": True,
@@ -75,11 +108,17 @@ VIT = {
 State = dict[str, Tensor]
 
 
-def make_triposr(folder: Path) -> None:
+def make_triposr(folder: Path, detail: Detail | None = None) -> None:
     """Write a TripoSR folder whose shapes are the input's foreground, inflated."""
-    folder.joinpath("config.yaml").write_text(CONFIG)
-    write_json(folder / "image_tokenizer" / "config.json", VIT)
-    torch.save(_vit_state() | _backbone_state() | _decoder_state(), folder / "model.ckpt")
+    detail = detail or Detail()
+    folder.joinpath("config.yaml").write_text(detail.config)
+    vit = VIT | {
+        "image_size": detail.patches * PATCH,
+        "num_attention_heads": detail.image_heads,
+    }
+    write_json(folder / "image_tokenizer" / "config.json", vit)
+    state = _vit_state(detail) | _backbone_state(detail) | _decoder_state(detail)
+    torch.save(state, folder / "model.ckpt")
 
 
 def _linear(state: State, name: str, rows: int, columns: int, *, bias: bool = True) -> Tensor:
@@ -98,14 +137,15 @@ def _norm(state: State, name: str, group: int = WIDTH) -> None:
 
 # Dimensions of an image token. Each feature f has its negative at f + 1; LEVEL and -LEVEL at 0, 1.
 ROW, COLUMN, SQUARE, BUSY, SOLID, RED, BLOCKS = 2, 4, 6, 8, 10, 12, 18
+QUARTERS, COVER = 42, 50
 
 
-def _vit_state() -> State:
+def _vit_state(detail: Detail) -> State:
     """The image encoder: where a patch lies, its colour, and whether it is foreground."""
     prefix = "image_tokenizer.model"
     state: State = {}
     state[f"{prefix}.embeddings.cls_token"] = torch.zeros(1, 1, WIDTH)
-    state[f"{prefix}.embeddings.position_embeddings"] = _positions()
+    state[f"{prefix}.embeddings.position_embeddings"] = _positions(detail.patches)
     weight, bias = _patch_projection()
     state[f"{prefix}.embeddings.patch_embeddings.projection.weight"] = weight
     state[f"{prefix}.embeddings.patch_embeddings.projection.bias"] = bias
@@ -119,16 +159,18 @@ def _vit_state() -> State:
         _norm(state, f"{layer}.layernorm_after")
         state[f"{layer}.attention.output.dense.weight"].zero_()
     _fill_foreground(state, f"{prefix}.encoder.layer")
+    if detail.by_quarters:
+        _fill_cover(state, f"{prefix}.encoder.layer")
     _norm(state, f"{prefix}.layernorm")
     _linear(state, f"{prefix}.pooler.dense", WIDTH, WIDTH)
     return state
 
 
-def _positions() -> Tensor:
+def _positions(patches: int) -> Tensor:
     """(1, 1 + patches, width): row and column in [-1, 1], up and right, and their squares."""
-    line = (torch.arange(PATCHES) + 0.5) / PATCHES * 2 - 1
+    line = (torch.arange(patches) + 0.5) / patches * 2 - 1
     row, column = torch.meshgrid(-line, line, indexing="ij")
-    table = torch.zeros(1 + PATCHES**2, WIDTH)
+    table = torch.zeros(1 + patches**2, WIDTH)
     for where, values in ((ROW, row), (COLUMN, column), (SQUARE, row**2 + column**2)):
         table[1:, where], table[1:, where + 1] = values.flatten(), -values.flatten()
     table[0, SQUARE], table[0, SQUARE + 1] = 6.0, -6.0  # far away: nothing attends to the class
@@ -166,18 +208,34 @@ def _fill_foreground(state: State, layers: str) -> None:
     state[f"{layers}.1.output.dense.weight"][SOLID + 1, :2] = -ramp
 
 
+def _fill_cover(state: State, layers: str) -> None:
+    """The same for each quarter (QUARTERS), and the share of the solid ones (COVER)."""
+    sharp = state[f"{layers}.0.intermediate.dense.weight"][0, BLOCKS]
+    for q in range(4):
+        hidden = [2 * (4 * c + q) + sign for c in range(3) for sign in range(2)]
+        where, step = QUARTERS + 2 * q, [24 + 2 * q, 25 + 2 * q]
+        state[f"{layers}.0.output.dense.weight"][where, hidden] = 1 / (3 * sharp)
+        state[f"{layers}.0.output.dense.weight"][where + 1, hidden] = -1 / (3 * sharp)
+        for part in ("weight", "bias"):
+            dense = state[f"{layers}.1.intermediate.dense.{part}"]
+            dense[step] = dense[:2].clone()
+        dense = state[f"{layers}.1.intermediate.dense.weight"]
+        dense[step, where], dense[step, BUSY] = dense[:2, BUSY].clone(), 0.0
+        out = state[f"{layers}.1.output.dense.weight"]
+        out[COVER, step], out[COVER + 1, step] = out[SOLID, :2] / 4, out[SOLID + 1, :2] / 4
+
+
 # Channels of a triplane token: constants, then (group 2 of the norm) what the image says. Each
 # of the four places that a token is upsampled to has its own channels.
 UP, RIGHT, FRONT, FIXED, IMAGE = 2, 4, 6, 8, 34
-NARROW, BROAD, COLOUR = 0, 4, 8  # first of four heads, one a place
 
 
-def _backbone_state() -> State:
+def _backbone_state(detail: Detail) -> State:
     """Tokens of the (y, z) plane look at their place in the image; the rest stays as it is."""
-    state: State = {"tokenizer.embeddings": _tokens()}
+    state: State = {"tokenizer.embeddings": _tokens(detail)}
     _norm(state, "backbone.norm", WIDTH // 2)
     _linear(state, "backbone.proj_in", WIDTH, WIDTH).copy_(torch.eye(WIDTH))
-    for i in range(2):
+    for i in range(detail.layers):
         block = f"backbone.transformer_blocks.{i}"
         for j in (1, 2):
             for part in ("to_q", "to_k", "to_v"):
@@ -187,31 +245,32 @@ def _backbone_state() -> State:
             _norm(state, f"{block}.norm{j}")
         _linear(state, f"{block}.ff.net.0.proj", 8 * WIDTH, WIDTH)
         _linear(state, f"{block}.ff.net.2", WIDTH, 4 * WIDTH)[IMAGE:] = 0.0
-    _fill_look(state, "backbone.transformer_blocks.0.attn2")
+    _fill_look(state, "backbone.transformer_blocks.0.attn2", detail)
     out = _linear(state, "backbone.proj_out", WIDTH, WIDTH).zero_()
-    image = torch.arange(IMAGE, IMAGE + 20)
+    said = len(detail.blurs) + 3  # a place: thickness, blur by blur; red, green, blue
+    image = torch.arange(IMAGE, IMAGE + 4 * said)
     out[image, image] = 1.0
     state["post_processor.upsample.weight"] = torch.zeros(WIDTH, FEATURES, 2, 2)
     for place in range(4):
         row, column = divmod(place, 2)
         taps = state["post_processor.upsample.weight"][:, :, row, column]
         taps[FIXED + 2 * place, 0] = 1.0
-        for k in range(5):  # thickness narrow and broad, red, green, blue
-            taps[IMAGE + 5 * place + k, 1 + k] = 1.0
+        for k in range(said):
+            taps[IMAGE + said * place + k, 1 + k] = 1.0
     state["post_processor.upsample.bias"] = torch.zeros(FEATURES)
     return state
 
 
-def _place_lines() -> tuple[Tensor, Tensor]:
-    """Positions in [-1, 1]: the 32 tokens of a line, (32,), and the 2 places of each, (32, 2)."""
-    fine = ((torch.arange(64) + 0.5) / 32 - 1).reshape(32, 2)
+def _place_lines(tokens: int) -> tuple[Tensor, Tensor]:
+    """Positions in [-1, 1]: the n tokens of a line, (n,), and the 2 places of each, (n, 2)."""
+    fine = ((torch.arange(2 * tokens) + 0.5) / tokens - 1).reshape(tokens, 2)
     return fine.mean(dim=1), fine
 
 
-def _tokens() -> Tensor:
-    """(3, channels, 32, 32). Planes are (x, y), (x, z), (y, z), their columns the first axis."""
-    line, fine = _place_lines()
-    tokens = torch.zeros(3, WIDTH, 32, 32)
+def _tokens(detail: Detail) -> Tensor:
+    """(3, channels, n, n). Planes are (x, y), (x, z), (y, z), their columns the first axis."""
+    line, fine = _place_lines(detail.tokens)
+    tokens = torch.zeros(3, WIDTH, detail.tokens, detail.tokens)
     tokens[:, [0, 32]], tokens[:, [1, 33]] = LEVEL, -LEVEL
     tokens[2, UP], tokens[2, RIGHT] = line[:, None] / SCALE, line[None] / SCALE
     tokens[2, FRONT] = 1.0
@@ -221,24 +280,27 @@ def _tokens() -> Tensor:
         depth = -0.5 * (fine[:, column] / HALF_DEPTH) ** 2
         tokens[:2, FIXED + 2 * place] = depth[None, None]
         edge = torch.maximum(outside[:, None, row], outside[None, :, column])
-        tokens[2, FIXED + 2 * place] = -0.68 - 3.0 * edge
+        tokens[2, FIXED + 2 * place] = -detail.rim - 3.0 * edge
     tokens[:, UP + 1 : FIXED + 8 : 2] = -tokens[:, UP : FIXED + 8 : 2]
     return tokens
 
 
-def _fill_look(state: State, name: str) -> None:
+def _fill_look(state: State, name: str, detail: Detail) -> None:
     """Attention with a Gaussian about a place: logit = -|q - k|² / 2 sigma², up to a constant."""
     q, k, v, out = (state[f"{name}.{n}.weight"] for n in ("to_q", "to_k", "to_v", "to_out.0"))
-    pitch, step = 2 / PATCHES, 1 / 64 / SCALE
-    for head, sigma in ((NARROW, 0.7 * pitch), (BROAD, 3.0 * pitch), (COLOUR, 0.6 * pitch)):
+    pitch, step = 2 / 32, 1 / (2 * detail.tokens) / SCALE
+    solid = COVER if detail.by_quarters else SOLID
+    looks = [(sigma * pitch, [solid]) for sigma, _ in detail.blurs]
+    looks.append((COLOUR_BLUR * 2 / detail.patches, [RED, RED + 2, RED + 4]))
+    said = len(detail.blurs) + 3
+    for number, (sigma, features) in enumerate(looks):
         for place in range(4):
-            at = 4 * (head + place)
+            at = 4 * (4 * number + place)  # each place has its own head
             row, column = divmod(place, 2)
             _fill_gaussian(q, k, at, sigma, (step * (2 * row - 1), step * (2 * column - 1)))
-            if head == COLOUR:  # the foreground's colour, not the grey beside it
-                q[at + 3, FRONT], k[at + 3, SOLID] = 24.0, 1.0
-            features = [RED, RED + 2, RED + 4] if head == COLOUR else [SOLID]
-            first = IMAGE + 5 * place + {NARROW: 0, BROAD: 1, COLOUR: 2}[head]
+            if features[0] == RED:  # the foreground's colour, not the grey beside it
+                q[at + 3, FRONT], k[at + 3, solid] = 24.0, 1.0
+            first = IMAGE + said * place + number
             for i, feature in enumerate(features):
                 v[at + i] = 0.0
                 v[at + i, feature] = 1.0
@@ -255,13 +317,14 @@ def _fill_gaussian(q: Tensor, k: Tensor, at: int, sigma: float, shift: tuple[flo
     q[at + 2, FRONT], k[at + 2, SQUARE] = -gain, 1.0
 
 
-def _decoder_state() -> State:
+def _decoder_state(detail: Detail) -> State:
     """A linear map through silu: density from thickness less depth, colour from the image."""
     state: State = {}
     view = 2 * FEATURES  # features of the (y, z) plane
+    thickness = {view + 1 + i: weight for i, (_, weight) in enumerate(detail.blurs)}
     rows: list[dict[int, float]] = [
-        {0: 1.0, FEATURES: 1.0, view: 1.0, view + 1: 0.7, view + 2: 0.8},
-        *({view + 3 + c: 1.0} for c in range(3)),
+        {0: 1.0, FEATURES: 1.0, view: 1.0, **thickness},
+        *({view + 1 + len(thickness) + c: 1.0} for c in range(3)),
     ]
     first = _linear(state, "decoder.layers.0", 32, 3 * FEATURES)
     first[:8] = 0.0
