@@ -85,8 +85,10 @@ class Dispatcher:
 
     @property
     def is_idle(self) -> bool:
-        """True if no job and no task is at the executor or about to be."""
-        return not (self.running or self._tasks or self._event or self._claimed_job)
+        """True if no job and no task is at the executor or about to be. Tasks for idle time that
+        have not begun do not count."""
+        has_tasks = len(self._tasks) > len(self._idle_tasks)
+        return not (self.running or has_tasks or self._event or self._claimed_job)
 
     # --- orders ---
 
@@ -152,15 +154,21 @@ class Dispatcher:
 
     # --- events ---
 
-    def listen(self) -> None:
-        """Record all events that the executor reported since the last call."""
+    def listen(self) -> bool:
+        """Record all events that the executor reported since the last call.
+
+        Returns:
+            True if a task ended, so that the executor has room although the ledger is unchanged.
+        """
         events = self._executor.events()
+        has_room = False
         while True:
             if self._event is None:
                 try:
                     self._event = events.get_nowait()
                 except queues.Empty:
-                    return
+                    return has_room
+            has_room |= isinstance(self._event, TaskDone | TaskFailed)
             # Recording may fail, for instance on a full disk. So the event is remembered and
             # recorded at the next call: the end of a job must not be lost.
             self._handle(self._event)

@@ -318,3 +318,25 @@ def test_a_task_that_the_end_of_the_daemon_overtakes_has_failed(site: Any):
     dispatcher.drain()
     dispatcher.drain()
     assert [(type(end), end.task) for end in ends] == [(TaskFailed, "one"), (TaskFailed, "two")]
+
+
+def test_the_end_of_a_task_lets_the_next_job_begin(site: Any):
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.request(Task("load", "self_test"), lambda _: None)
+    dispatcher.dispatch()
+    assert not dispatcher.listen()
+    executor.reports.put(TaskDone("load"))
+    assert dispatcher.listen()
+
+
+def test_a_task_that_waits_for_idle_time_is_no_work_yet(site: Any):
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.request_when_idle(Task("sheet", "self_test"), lambda _: None)
+    assert dispatcher.is_idle
+    dispatcher.dispatch()
+    assert not dispatcher.is_idle
+    executor.reports.put(TaskDone("sheet"))
+    dispatcher.listen()
+    assert dispatcher.is_idle

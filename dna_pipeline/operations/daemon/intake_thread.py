@@ -38,11 +38,14 @@ class IntakeThread:
         self._intake = intake
         self._progressed = progressed
         self._refresh_s = min((inbox.rescan_s for inbox in inboxes), default=30.0)
-        self._stop = threading.Event()
+        self._is_stopping = False
+        self._has_ended = False
+        self._lock = threading.Lock()
+        """Held while it is decided whether the thread goes on."""
         self._hints = threading.Event()
         self.error: BaseException | None = None
         self._watcher = Watcher(inboxes, self._hint, _warn, look)
-        self._thread = threading.Thread(target=self._run, name="intake", daemon=True)
+        self._thread = self._new_thread()
 
     def start(self) -> None:
         self._watcher.refresh()
@@ -50,8 +53,21 @@ class IntakeThread:
 
     def stop(self) -> None:
         """End after the step that runs now. Returns at once."""
-        self._stop.set()
+        with self._lock:
+            self._is_stopping = True
         self._hints.set()
+
+    def resume(self) -> None:
+        """Go on after `stop`; nothing happens if the thread was not stopped."""
+        with self._lock:
+            if not self._is_stopping:
+                return
+            self._is_stopping = False
+            if not self._has_ended:
+                return
+            self._has_ended = False
+            self._thread = self._new_thread()
+            self._thread.start()
 
     def join(self, limit_s: float) -> bool:
         """Wait for the end; True if it has come."""
@@ -66,11 +82,19 @@ class IntakeThread:
         self._intake.hint(name)
         self._hints.set()
 
+    def _new_thread(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="intake", daemon=True)
+
+    def _goes_on(self) -> bool:
+        with self._lock:
+            self._has_ended = self._is_stopping
+            return not self._has_ended
+
     def _run(self) -> None:
         refresh = Throttle(self._refresh_s)
         refresh.done(time.monotonic())
         try:
-            while not self._stop.is_set():
+            while self._goes_on():
                 if self._intake.step():
                     self._progressed()
                     continue

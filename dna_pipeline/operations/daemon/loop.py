@@ -212,7 +212,7 @@ class Daemon(DaemonParts):
             self._takeover.step(now)
         if self._next_parts is not None:
             self._begin_parts(self._next_parts)
-        self.dispatcher.listen()
+        self._has_changed |= self.dispatcher.listen()
         self.executor.enforce_timeouts()
         if self._review.take(now):
             self.dispatcher.scheduler.review(keep_trying=self._patient)

@@ -186,6 +186,10 @@ class DaemonParts:
         self.sheets.close()
         return self._intake_thread.join(0.0) and not self.sheets.is_writing
 
+    def resume_intake(self) -> None:
+        self._intake_thread.resume()
+        self.sheets.reopen()
+
     def report_by(self, config: Config) -> None:
         self.config = config
         self.reporting.configure(config)
@@ -208,6 +212,7 @@ class DaemonParts:
 
     def _end_parts(self) -> None:
         self._intake_thread.close()
+        self.sheets.close()
         self._heartbeat.stop()
         self.intake.close()
         self._write_batch_reports()

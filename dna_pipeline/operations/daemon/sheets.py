@@ -180,6 +180,11 @@ class SheetMaker:
         """Begin no further file; what is unfinished is made after the next start."""
         self._is_closed.set()
 
+    def reopen(self) -> None:
+        """Go on after `close`."""
+        self._is_closed.clear()
+        self._is_stale = True
+
     # --- one step ---
 
     def _step(self, now: float) -> bool:
@@ -231,7 +236,7 @@ class SheetMaker:
         """Give a sheet up, or let it wait where it cannot be helped now."""
         making, self._making = self._making, None
         self._is_stale = True
-        if making is None or self._is_closed.is_set():
+        if making is None or self._is_closed.is_set() or isinstance(error, _Closed):
             return
         why = str(error) or type(error).__name__
         is_passing = isinstance(error, OSError | ConfigError)

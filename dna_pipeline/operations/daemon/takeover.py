@@ -103,6 +103,10 @@ class Parts(Protocol):
         """Have intake end after its step; True if it has ended."""
         ...
 
+    def resume_intake(self) -> None:
+        """Have intake go on, since nothing is taken over after all."""
+        ...
+
     def report_by(self, config: Config) -> None:
         """Take over receivers and metrics."""
         ...
@@ -181,6 +185,7 @@ class Takeover:
     def _drop_next(self) -> None:
         self._next, self._idle_since, self.holds_back = None, None, False
         self._set(pending=None)
+        self._parts.resume_intake()
 
     def _try(self, config: Config, now: float) -> None:
         if self._parts.is_computing():
@@ -195,14 +200,15 @@ class Takeover:
 
     def _replace(self, config: Config) -> None:
         changed = changed_keys(self._parts.config, config)
-        self._drop_next()
         try:
             is_kept = self._parts.replace(config)
         except (Locked, ConfigError) as error:
+            self._drop_next()
             self._set(problem=str(error))
             log.error("config.refused", why=str(error))
             self._record("config_refused", {"why": str(error)[:WHY_CHARS]})
             return
+        self._next, self._idle_since, self.holds_back = None, None, False
         self._note_done(changed, worker_kept=is_kept)
 
     def _note_done(self, changed: list[str], **facts: bool) -> None:

@@ -48,6 +48,7 @@ class Fake:
         self.newest: Config | None = None
         self.computing = self.publishing = self.intake_blocked = False
         self.locked = ""
+        self.has_intake = True
         self.calls: list[str] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
 
@@ -63,7 +64,11 @@ class Fake:
 
     def end_intake(self) -> bool:
         self.calls.append("end_intake")
+        self.has_intake = False
         return not self.intake_blocked
+
+    def resume_intake(self) -> None:
+        self.has_intake = True
 
     def report_by(self, config: Config) -> None:
         self.calls.append("report_by")
@@ -209,4 +214,18 @@ def test_an_inbox_that_another_daemon_holds(tmp_path: Path, fake: Fake, takeover
     takeover.step(0)
     assert takeover.state.problem == fake.locked
     assert fake.events[0][0] == "config_refused"
+    assert fake.has_intake
+
+
+def test_intake_goes_on_where_a_wrong_file_takes_the_place_of_one_that_waits_for_intake(
+    tmp_path: Path, fake: Fake, takeover: Takeover
+):
+    fake.intake_blocked = True
+    fake.newest = edited(tmp_path, "runtime")
+    takeover.step(0)
+    assert not fake.has_intake
+    fake.problem = "line 3: unknown key"
+    takeover.step(1)
+    assert fake.has_intake
+    assert not takeover.holds_back
     assert not takeover.holds_back
