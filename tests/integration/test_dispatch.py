@@ -326,7 +326,7 @@ def test_the_end_of_a_task_lets_the_next_job_begin(site: Any):
     dispatcher.request(Task("load", "self_test"), lambda _: None)
     dispatcher.dispatch()
     assert not dispatcher.listen()
-    executor.reports.put(TaskDone("load"))
+    executor.reports.put(TaskDone("load", 0.5))
     assert dispatcher.listen()
 
 
@@ -337,6 +337,6 @@ def test_a_task_that_waits_for_idle_time_is_no_work_yet(site: Any):
     assert dispatcher.is_idle
     dispatcher.dispatch()
     assert not dispatcher.is_idle
-    executor.reports.put(TaskDone("sheet"))
+    executor.reports.put(TaskDone("sheet", 0.5))
     dispatcher.listen()
     assert dispatcher.is_idle
