@@ -27,6 +27,7 @@ SD, TRIPOSR = "sd-v1-5-local", "triposr-base"
 STAND_IN_MARK = "LICENSE.txt"
 """File of a model that `make_tiny_models.py` made."""
 PICTURE = ROOT / "scripts" / "demo_files" / "rocket.png"
+INBOX = "pictures"
 
 CONFIG = """\
 # Written by scripts/demo.py.
@@ -39,7 +40,7 @@ models:
 pipelines:
   restyle_to_mesh: [{{img2img: {{model: sd15}}}}, {{remove_background: {{model: matte}}}}, {{triposr: {{model: triposr}}}}]
 inboxes:
-  - {{path: inbox, name: pictures, pipeline: restyle_to_mesh, settle_seconds: 0.5}}
+  - {{path: inbox, name: {inbox}, pipeline: restyle_to_mesh, settle_seconds: 0.5}}
 """  # noqa: E501
 
 SIDECAR = """\
@@ -116,7 +117,7 @@ def make_stand_ins(folder: Path) -> None:
 def lay_out(folder: Path, models: dict[str, Path]) -> None:
     (folder / "inbox").mkdir(exist_ok=True)
     paths = {"sd": json.dumps(str(models[SD])), "triposr": json.dumps(str(models[TRIPOSR]))}
-    (folder / "pipeline.yaml").write_text(CONFIG.format(**paths), encoding="utf-8")
+    (folder / "pipeline.yaml").write_text(CONFIG.format(inbox=INBOX, **paths), encoding="utf-8")
 
 
 def show(folder: Path) -> int:
@@ -131,12 +132,14 @@ def show(folder: Path) -> int:
         drop(folder)
         entry = wait(folder, daemon, begun)
         daemon.terminate()  # it ends while the result is shown
+        sheet = begin(*command(folder, "sheet", "--inbox", INBOX, "-o", str(folder / "sheet"))[1:])
         tell(folder, entry)
+        print("A page with all results of the demo, to open in a browser:")
+        print(output_of(sheet).strip())
     finally:
         daemon.terminate()
         daemon.wait(60)
         log.close()
-    print(overview(folder / "outbox") or folder / "outbox" / entry["folder"])
     return 0
 
 
@@ -217,12 +220,6 @@ def tell(folder: Path, entry: dict[str, Any]) -> None:
         print(f"Small stand-in models made it; put real weights into {REAL_MODELS} for real ones.")
 
 
-def overview(outbox: Path) -> Path | None:
-    """The newest page with an overview of results, if there is any."""
-    pages = list(outbox.rglob("index.html"))
-    return max(pages, key=lambda page: page.stat().st_mtime, default=None)
-
-
 def describe(artifact: dict[str, Any]) -> str:
     role, size = artifact["role"], f"{artifact['bytes'] / 1024:,.0f} KiB"
     if role == "mesh":
@@ -244,11 +241,23 @@ def environment() -> dict[str, str]:
 
 
 def run_python(*arguments: str) -> str:
-    line = [str(venv_python()), *arguments]
-    process = subprocess.run(line, check=False, capture_output=True, text=True, encoding="utf-8")
+    return output_of(begin(*arguments))
+
+
+def begin(*arguments: str) -> subprocess.Popen[str]:
+    """Start Python in the environment, with its output in pipes."""
+    return subprocess.Popen(
+        [str(venv_python()), *arguments],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+    )  # fmt: skip
+
+
+def output_of(process: subprocess.Popen[str]) -> str:
+    """Wait for the end of a process; what it printed."""
+    output, error = process.communicate()
     if process.returncode != 0:
-        raise DemoError(f"{' '.join(arguments[:4])} failed:\n{process.stderr.strip()}")
-    return process.stdout
+        raise DemoError(f"{process.args} failed:\n{error.strip()}")
+    return output
 
 
 if __name__ == "__main__":
