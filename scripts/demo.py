@@ -50,7 +50,7 @@ triposr:
   resolution: 128
   bake_texture: true
   texture_resolution: 1024
-  target_faces: 6000
+  target_faces: 3000
   turntable: true
   turntable_views: 24
 meta: {asset: rocket_01}

@@ -16,11 +16,14 @@ class ReportQueries(Queries):
         self, kinds: Sequence[str], after: int, limit: int
     ) -> list[dict[str, Any]]:
         """Return events of these kinds with a number above `after`, oldest first, each with the
-        columns of its job; those are None if it has none."""
+        columns of its job and, of the end of a batch, with the state of the batch's contact sheet;
+        those are None if it has none."""
         marks = ", ".join("?" for _ in kinds)
         sql = f"""SELECT e.id, e.job_id, e.at, e.kind, e.data, j.inbox, j.name, j.pipeline, j.batch,
-            j.publish, j.publish_name, j.started_at, j.finished_at
+            j.publish, j.publish_name, j.started_at, j.finished_at, b.sheet
             FROM events AS e LEFT JOIN jobs AS j ON j.id = e.job_id
+            LEFT JOIN batches AS b
+                ON e.kind = 'batch_ended' AND b.id = json_extract(e.data, '$.batch')
             WHERE e.id > ? AND e.kind IN ({marks}) ORDER BY e.id LIMIT ?"""
         return self._rows(sql, after, *kinds, limit)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import Any
 
 from sqlalchemy import insert
@@ -11,6 +12,7 @@ from dna_pipeline.ledger import batches, pauses, queue, receivers
 from dna_pipeline.ledger.pauses import Pause
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.receivers import Settings
+from dna_pipeline.ledger.report_queries import ReportQueries
 from dna_pipeline.ledger.tables import Batch, BatchRow
 
 ID = "ab" * 16
@@ -57,6 +59,9 @@ def test_the_end_of_a_batch_is_an_event_with_its_numbers(book: Any):
         "batch": ID, "inbox": "night", "name": "shots.csv", "folder": "night/a/b/shots-abababab",
         "rows": 3, "wrong": 1, "skipped": 1, "completed": 1, "failed": 0, "cancelled": 0,
     }  # fmt: skip
+    with closing(ReportQueries(book.ledger.path)) as queries:
+        (row,) = queries.events_with_jobs(["batch_ended"], 0, 9)
+    assert row["sheet"] == batches.SHEET_DUE
 
 
 def test_a_pause_begins_and_ends_once(book: Any):

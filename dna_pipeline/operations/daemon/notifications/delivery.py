@@ -20,6 +20,7 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.receivers import ReceiverConfig
 from dna_pipeline.ledger import receivers
+from dna_pipeline.ledger.batches import SHEET_DUE
 from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.ledger.report_queries import ReportQueries
 from dna_pipeline.ledger.store import Ledger
@@ -45,6 +46,9 @@ PAUSE_S = 0.5
 
 FOLDER_WAIT_S = 10.0
 """Time for which the message of a failure waits for its folder."""
+SHEET_WAIT_S = 30.0
+"""Time for which the message of a batch's end waits for the batch's contact sheet, which is made
+when the device is idle."""
 
 ERROR_WAIT_S = 30.0
 LONGEST_WAIT_S = 60.0
@@ -158,10 +162,9 @@ class Delivery:
 
     def _deliver(self, event: Mapping[str, Any], failures: int) -> float:
         """Send the message of one event; return the seconds to wait before it is tried again."""
-        if _lacks_folder(event):
-            age_s = (self._now() - event["at"]).total_seconds()
-            if 0 <= age_s < FOLDER_WAIT_S:
-                return 1.0
+        age_s = (self._now() - event["at"]).total_seconds()
+        if 0 <= age_s < _patience_s(event):
+            return 1.0
         wait_s = self._attempt(self._writer.write(event), failures)
         if wait_s == 0:
             self._cursor, self._is_sent_unrecorded = event["id"], True
@@ -202,6 +205,8 @@ class Delivery:
         self._recorded_at = time.monotonic()
 
 
-def _lacks_folder(event: Mapping[str, Any]) -> bool:
-    """True for an ended job whose folder is about to appear."""
-    return event["publish"] in ("pending", "planned")
+def _patience_s(event: Mapping[str, Any]) -> float:
+    """Seconds from an event for which its message waits for the files that it is about to name."""
+    if event["publish"] in ("pending", "planned"):
+        return FOLDER_WAIT_S
+    return SHEET_WAIT_S if event["sheet"] == SHEET_DUE else 0.0

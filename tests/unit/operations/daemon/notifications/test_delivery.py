@@ -13,6 +13,7 @@ import pytest
 
 from dna_pipeline.config.receivers import ReceiverConfig
 from dna_pipeline.ledger import receivers, store
+from dna_pipeline.ledger.batches import SHEET_DUE
 from dna_pipeline.ledger.report_queries import ReportQueries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.notifications import delivery as module
@@ -214,6 +215,17 @@ def test_the_message_of_a_failure_waits_for_its_folder(stand: Stand):
     event |= {"publish": "pending", "at": stand.now}
     assert stand.delivery._deliver(event, 0) == 1.0
     stand.now += timedelta(seconds=11)
+    assert stand.delivery._deliver(event, 0) == 0.0
+
+
+def test_the_message_of_a_batch_waits_for_its_contact_sheet(stand: Stand):
+    stand.add()
+    event = stand.queries.events_with_jobs(("queue_ended",), 0, 1)[0]
+    assert event["sheet"] is None
+    event |= {"sheet": SHEET_DUE, "at": stand.now}
+    assert stand.delivery._deliver(event, 0) == 1.0
+    assert stand.delivery._deliver(event | {"sheet": "made"}, 0) == 0.0
+    stand.now += timedelta(seconds=31)
     assert stand.delivery._deliver(event, 0) == 0.0
 
 
