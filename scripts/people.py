@@ -218,8 +218,9 @@ def read_jobs(root: Path, where: str) -> list[Job]:
 
 
 def open_batches(root: Path) -> int:
-    """Count the batches that are not done."""
-    rows = _read(root, "SELECT count(*) FROM batches WHERE state <> 'done'")
+    """Count the batches that are not done, or whose contact sheets are still to be made."""
+    sql = "SELECT count(*) FROM batches WHERE state <> 'done' OR sheet = 'due'"
+    rows = _read(root, sql)
     return rows[0][0] if rows else 0
 
 

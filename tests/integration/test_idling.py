@@ -118,12 +118,13 @@ def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
         seen_after.append(is_written)
         forward()
 
-    def write_once() -> None:
+    def write_once() -> object:
         nonlocal is_written
-        (forwarded if moment == "forward_cancels" else real)()
+        value = (forwarded if moment == "forward_cancels" else real)()
         if not is_written:
             write(daemon)
             is_written = True
+        return value
 
     monkeypatch.setattr(daemon.dispatcher, "forward_cancels", forwarded)
     monkeypatch.setattr(daemon.dispatcher, moment, write_once)

@@ -122,7 +122,7 @@ class Studio:
     def run(self, name: str, models: ModelCache, job: str) -> Outcome:
         events = workers.run(
             self.order(name, job), models, fingerprint=self.prints.of, data=self.data,
-            hash_file=self.prints.sha256,
+            hash_file=self.prints.sha256, licence=self.prints.licence,
         )  # fmt: skip
         return outcome(events)
 
