@@ -58,7 +58,9 @@ def configure(logs: Path, *, quiet: bool = False, console: bool = True) -> None:
     root.setLevel(logging.INFO)
     if console:
         show_on_console(quiet=quiet)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Clients of HTTP log each address, and that of a webhook may be a secret.
+    for name in ("alembic", "httpx", "httpx2", "httpcore", "httpcore2"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -92,14 +92,20 @@ class Dispatcher:
 
     # --- orders ---
 
-    def dispatch(self) -> None:
+    def dispatch(self, *, holds_back: bool = False) -> None:
         """Submit tasks that wait, then the next jobs, as long as the executor has room; where no
-        job may start, a task for idle time."""
+        job may start, a task for idle time.
+
+        Args:
+            holds_back: True to begin neither a further job nor a task for idle time.
+        """
         while self._has_room() and self._waiting_tasks:
             self._executor.submit(self._waiting_tasks.popleft())
         while self._has_room():
             # `_submit` reads the ledger, which may fail after the job was marked as running. So
             # the job is remembered, and submitted at the next call.
+            if self._claimed_job is None and holds_back:
+                return
             self._claimed_job = self._claimed_job or self.scheduler.claim()
             if self._claimed_job is None:
                 if self._idle_tasks and not self.running:

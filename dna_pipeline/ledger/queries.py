@@ -171,6 +171,8 @@ class Queries:
 
     def failed_sheets(self) -> list[dict[str, Any]]:
         """Return the newest batches whose contact sheets could not be made."""
+        if self._value("SELECT 1 FROM pragma_table_info('batches') WHERE name = 'sheet'") is None:
+            return []  # no daemon of this version has opened the ledger yet
         return self._rows(_FAILED_SHEETS)
 
     def batch_rows(self, batch_id: str, limit: int) -> list[dict[str, Any]]:

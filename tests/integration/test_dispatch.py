@@ -330,6 +330,25 @@ def test_the_end_of_a_task_lets_the_next_job_begin(site: Any):
     assert dispatcher.listen()
 
 
+def test_tasks_that_wait_run_while_jobs_are_held_back(site: Any):
+    site.put("a.png")
+    site.settle()
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    for name in ("one", "two"):
+        dispatcher.request(Task(name, "self_test"), lambda _: None)
+    dispatcher.request_when_idle(Task("sheet", "self_test"), lambda _: None)
+    for name in ("one", "two"):
+        dispatcher.dispatch(holds_back=True)
+        executor.reports.put(TaskDone(name, 0.5))
+        dispatcher.listen()
+    dispatcher.dispatch(holds_back=True)
+    assert ids(executor.orders) == ["one", "two"]
+    assert dispatcher.is_idle
+    dispatcher.dispatch()
+    assert ids(executor.orders) == ["one", "two", site.job().id]
+
+
 def test_a_task_that_waits_for_idle_time_is_no_work_yet(site: Any):
     executor = PlayedExecutor()
     dispatcher = Dispatcher(site.config, site.ledger, executor)

@@ -208,7 +208,7 @@ class Daemon(DaemonParts):
         if self._intake_thread.error is not None:
             raise RuntimeError("taking files in failed") from self._intake_thread.error
         now = time.monotonic()
-        if self._takeover is not None:
+        if self._takeover is not None and self._next_parts is None:
             self._takeover.step(now)
         if self._next_parts is not None:
             self._begin_parts(self._next_parts)
@@ -236,7 +236,9 @@ class Daemon(DaemonParts):
         self.status.step(now)
 
     def _dispatch(self) -> None:
-        if self._takeover is None or not self._takeover.holds_back:
+        if self._takeover is not None and self._takeover.holds_back:
+            self.dispatcher.dispatch(holds_back=True)
+        else:
             self.dispatcher.dispatch()
 
     def _settle_overtaken(self) -> None:

@@ -191,8 +191,8 @@ class DaemonParts:
         self.sheets.reopen()
 
     def report_by(self, config: Config) -> None:
-        self.config = config
         self.reporting.configure(config)
+        self.config = config
 
     def replace(self, config: Config) -> bool:
         """End the parts that depend on the configuration; the loop begins them anew at once.
@@ -221,8 +221,9 @@ class DaemonParts:
         """Begin all parts after a takeover. Where the ledger fails, the next round of the loop
         tries again."""
         self._make_folders()
-        self._start_parts(self.dispatcher.workers if parts.is_worker_kept else {}, self._started)
+        # First what may fail with the ledger: a thread that was started is not started again.
         self.reporting.configure(self.config)
+        self._start_parts(self.dispatcher.workers if parts.is_worker_kept else {}, self._started)
         if parts.has_preloaded:
             self._preload = Preload(self.config.runtime.preload, self.dispatcher)
         else:

@@ -182,8 +182,9 @@ class SheetMaker:
 
     def reopen(self) -> None:
         """Go on after `close`."""
-        self._is_closed.clear()
-        self._is_stale = True
+        if self._is_closed.is_set():
+            self._is_closed.clear()
+            self._is_stale = True
 
     # --- one step ---
 

@@ -138,6 +138,8 @@ class Takeover:
         self._record = record
         self._state = ConfigState(str(parts.config.file))
         self._next: Config | None = None
+        self._unfinished: Config | None = None
+        """A file that is looked at again, since the ledger failed meanwhile."""
         self._refused = ""
         self._idle_since: float | None = None
         self.holds_back = False
@@ -150,8 +152,10 @@ class Takeover:
         """Look at what the watch has found, and take it over if that is possible now."""
         if self._source.problem != self._refused:
             self._note_problem(self._source.problem)
-        if (config := self._source.take()) is not None:
+        if (config := self._source.take() or self._unfinished) is not None:
+            self._unfinished = config
             self._begin(config)
+            self._unfinished = None
         if self._next is not None:
             self._try(self._next, now)
 
@@ -190,12 +194,15 @@ class Takeover:
     def _try(self, config: Config, now: float) -> None:
         if self._parts.is_computing():
             self._idle_since, self.holds_back = None, True
+            self._parts.resume_intake()
             return
         if self._idle_since is None:
             self._idle_since = now
         # A folder that does not answer may keep intake or publishing for hours; jobs go on then.
         self.holds_back = now - self._idle_since < HOLD_BACK_S
-        if self._parts.has_published() and self._parts.end_intake():
+        if not self._parts.has_published():
+            self._parts.resume_intake()
+        elif self._parts.end_intake():
             self._replace(config)
 
     def _replace(self, config: Config) -> None:

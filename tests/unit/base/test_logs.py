@@ -133,3 +133,12 @@ def test_an_error_of_the_log_itself_goes_nowhere(configure, monkeypatch) -> None
 
     monkeypatch.setattr(logging.getLogger(), "handlers", [Full()])
     assert stream.write("text\n") == 5
+
+
+@pytest.mark.parametrize("client", ["httpx", "httpx2"])
+def test_addresses_of_requests_are_not_logged(configure, client: str) -> None:
+    path = configure()
+    logging.getLogger(client).info("HTTP Request: POST https://hooks.example/T0/secret")
+    logging.getLogger(client).warning("the address is wrong")
+    (line,) = lines(path)
+    assert line["event"] == "the address is wrong"

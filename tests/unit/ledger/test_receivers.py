@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import batches, pauses, queue, receivers
@@ -110,3 +110,19 @@ def test_a_ledger_of_an_older_version_has_no_receivers(book: Any):
     queries = Queries(book.path)
     assert queries.receivers() == []
     queries.close()
+
+
+def test_a_ledger_of_before_has_no_contact_sheets_that_failed(book: Any):
+    add_batch(book, {"number": 1, "status": "wrong"})
+    assert book.do(batches.close, ID)
+    book.do(batches.end_sheet, ID, "the disk is full")
+    with closing(Queries(book.ledger.path)) as queries:
+        assert [row["sheet"] for row in queries.failed_sheets()] == ["failed: the disk is full"]
+
+    def go_back(session: Any) -> None:
+        session.execute(text("DROP INDEX ix_batches_sheet"))
+        session.execute(text("ALTER TABLE batches DROP COLUMN sheet"))
+
+    book.ledger.transact(go_back)
+    with closing(Queries(book.ledger.path)) as queries:
+        assert queries.failed_sheets() == []

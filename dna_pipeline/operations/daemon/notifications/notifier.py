@@ -35,15 +35,15 @@ class Notifier:
     def configure(self, wanted_receivers: Iterable[ReceiverConfig]) -> None:
         """Take over the receivers; those that are as before go on undisturbed."""
         chosen = {receiver.name: receiver for receiver in wanted_receivers}
-        for name, delivery in list(self._deliveries.items()):
-            if chosen.get(name) != delivery.receiver:
-                delivery.stop()
-                self._ended.append(self._deliveries.pop(name))
         settings = {
             name: receivers.Settings(receiver.fingerprint, receiver.kinds)
             for name, receiver in chosen.items()
         }
         self._ledger.transact(lambda s: receivers.configure(s, settings))
+        for name, delivery in list(self._deliveries.items()):
+            if chosen.get(name) != delivery.receiver:
+                delivery.stop()
+                self._ended.append(self._deliveries.pop(name))
         for name, receiver in chosen.items():
             if name not in self._deliveries:
                 delivery = Delivery(receiver, self._ledger, self._writer, self._send)

@@ -217,6 +217,36 @@ def test_an_inbox_that_another_daemon_holds(tmp_path: Path, fake: Fake, takeover
     assert fake.has_intake
 
 
+@pytest.mark.parametrize("hurdle", ["computing", "publishing"])
+def test_intake_goes_on_while_something_else_is_waited_for(
+    tmp_path: Path, fake: Fake, takeover: Takeover, hurdle: str
+):
+    fake.intake_blocked = True
+    fake.newest = edited(tmp_path, "runtime")
+    takeover.step(0)
+    assert not fake.has_intake
+    setattr(fake, hurdle, True)
+    takeover.step(1)
+    assert fake.has_intake
+
+
+def test_receivers_are_taken_over_again_if_the_ledger_fails(
+    tmp_path: Path, fake: Fake, takeover: Takeover, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(config: Config) -> None:
+        raise OSError("the disk is full")
+
+    fake.newest = edited(tmp_path, "notify")
+    with monkeypatch.context() as patch:
+        patch.setattr(fake, "report_by", fail)
+        with pytest.raises(OSError, match="full"):
+            takeover.step(0)
+    takeover.step(1)
+    assert fake.calls == ["report_by"]
+    takeover.step(2)
+    assert fake.calls == ["report_by"]
+
+
 def test_intake_goes_on_where_a_wrong_file_takes_the_place_of_one_that_waits_for_intake(
     tmp_path: Path, fake: Fake, takeover: Takeover
 ):
