@@ -163,7 +163,7 @@ class Delivery:
     def _deliver(self, event: Mapping[str, Any], failures: int) -> float:
         """Send the message of one event; return the seconds to wait before it is tried again."""
         age_s = (self._now() - event["at"]).total_seconds()
-        if 0 <= age_s < _patience_s(event):
+        if 0 <= age_s < _wait_limit_s(event):
             return 1.0
         wait_s = self._attempt(self._writer.write(event), failures)
         if wait_s == 0:
@@ -205,7 +205,7 @@ class Delivery:
         self._recorded_at = time.monotonic()
 
 
-def _patience_s(event: Mapping[str, Any]) -> float:
+def _wait_limit_s(event: Mapping[str, Any]) -> float:
     """Seconds from an event for which its message waits for the files that it is about to name."""
     if event["publish"] in ("pending", "planned"):
         return FOLDER_WAIT_S
