@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -23,19 +23,23 @@ _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 _PAPER, _INK, _FAINT, _ALARM, _FRAME = "#ffffff", "#1b1f24", "#57606a", "#b42318", "#eef0f2"
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A place on the sheet.
+class Cell(Protocol):
+    """A place on the sheet, such as `execution/protocol.py: SheetCell`."""
 
-    Attributes:
-        picture: its file; "" if there is none.
-        label: what stands below it.
-        is_failure: True to show the label as that of a failure.
-    """
+    @property
+    def picture(self) -> str:
+        """Its file; "" if there is none."""
+        ...
 
-    picture: str
-    label: str
-    is_failure: bool = False
+    @property
+    def label(self) -> str:
+        """The text below it."""
+        ...
+
+    @property
+    def is_failure(self) -> bool:
+        """True to show the label as that of a failure."""
+        ...
 
 
 def draw(target: Path, title: str, cells: Sequence[Cell], columns: int | None = None) -> None:

@@ -194,8 +194,7 @@ def _make_thumbnails(target: SheetFolder, sheet: Sheet) -> int:
 def _draw(target: SheetFolder, sheet: Sheet) -> None:
     from dna_pipeline.media import contact_sheet
 
-    cells = [contact_sheet.Cell(*cell) for cell in cells_of(sheet, target)]
-    contact_sheet.draw(target.picture, sheet.title, cells, columns_of(sheet))
+    contact_sheet.draw(target.picture, sheet.title, cells_of(sheet, target), columns_of(sheet))
 
 
 def page_of(folder: Path) -> Path | None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import utcnow
+from dna_pipeline.execution.protocol import SheetCell
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.publish.batch_report import NAME as REPORT
 from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_batch
@@ -14,14 +13,6 @@ from dna_pipeline.publish.sheet.pages import Sheet, grid_axes
 
 MOST_CELLS = 200
 """Most pictures of the sheet's picture; see `media/contact_sheet.py`."""
-
-
-class SheetPlace(NamedTuple):
-    """A place of the sheet's picture: the file of a thumbnail, or "", and the text below it."""
-
-    picture: str
-    label: str
-    is_failure: bool = False
 
 
 def sheet_of_batch(queries: Queries, batch_id: str) -> tuple[Sheet, str]:
@@ -41,16 +32,16 @@ def sheet_of_batch(queries: Queries, batch_id: str) -> tuple[Sheet, str]:
     return sheet, name
 
 
-def cells_of(sheet: Sheet, folder: SheetFolder) -> list[SheetPlace]:
+def cells_of(sheet: Sheet, folder: SheetFolder) -> list[SheetCell]:
     """The places of the sheet's picture. Those that it has no room for are empty, since it says
     their number."""
-    cells: list[SheetPlace] = []
+    cells: list[SheetCell] = []
     for entry in sheet.entries[:MOST_CELLS]:
         kept = None if entry.picture is None else folder.thumbnail(entry.picture)
         picture = str(kept) if kept is not None and kept.is_file() else ""
         failed = f"{entry.failure.code}: {entry.name}" if entry.failure is not None else ""
-        cells.append(SheetPlace(picture, failed or f"#{entry.number} {entry.name}", bool(failed)))
-    return cells + [SheetPlace("", "")] * (len(sheet.entries) - len(cells))
+        cells.append(SheetCell(picture, failed or f"#{entry.number} {entry.name}", bool(failed)))
+    return cells + [SheetCell("", "")] * (len(sheet.entries) - len(cells))
 
 
 def columns_of(sheet: Sheet) -> int | None:

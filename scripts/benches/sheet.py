@@ -83,8 +83,7 @@ def opened(program: str, page: Path) -> dict[str, float]:
 def draw(folder: SheetFolder, sheet: Sheet) -> None:
     from dna_pipeline.media import contact_sheet
 
-    cells = [contact_sheet.Cell(*cell) for cell in cells_of(sheet, folder)]
-    contact_sheet.draw(folder.picture, sheet.title, cells, columns_of(sheet))
+    contact_sheet.draw(folder.picture, sheet.title, cells_of(sheet, folder), columns_of(sheet))
 
 
 def entries_of(root: Path, count: int) -> list[SheetEntry]:

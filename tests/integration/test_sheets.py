@@ -50,7 +50,7 @@ class Works:
             if self.sheets.step(self.now):
                 self.dispatcher.dispatch()
             if (making := self.sheets._making) is not None and making.background is not None:
-                while not making.background.has_ended:
+                while not making.background.has_ended():
                     time.sleep(0.001)
 
     @property

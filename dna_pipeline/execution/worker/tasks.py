@@ -73,7 +73,6 @@ def _make(order: ThumbnailOrder) -> bool:
 def _draw(order: SheetOrder) -> None:
     from dna_pipeline.media import contact_sheet
 
-    cells = [contact_sheet.Cell(c.picture, c.label, c.is_failure) for c in order.cells]
     target = Path(order.target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    contact_sheet.draw(target, order.title, cells, order.columns)
+    contact_sheet.draw(target, order.title, order.cells, order.columns)

@@ -28,10 +28,10 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations import configuration
+from dna_pipeline.operations.daemon.background import Background
 from dna_pipeline.operations.daemon.config_watch import ConfigWatch
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.daemon.parts import CLOSE_GRACE_S, DaemonParts, ExecutorFactory
-from dna_pipeline.operations.daemon.publishing import Publishing
 from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.service_manager import ServiceManager
@@ -65,7 +65,7 @@ class Daemon(DaemonParts):
         """True if a thread is still alive after `run`, since a dead disk blocks it."""
         self._service_manager = ServiceManager.from_environment()
         self._publish_retry = Throttle(PUBLISH_RETRY_S)
-        self._publishing: Publishing | None = None
+        self._publishing: Background | None = None
         self._review = Throttle(REVIEW_S)
         self._trouble = ""
         """Reason for which the ledger is unavailable; "" if it is available."""
@@ -264,7 +264,7 @@ class Daemon(DaemonParts):
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():
                 return
-            self._publishing = Publishing(job.id, partial(self._publish, job))
+            self._publishing = Background("publish", job.id, partial(self._publish, job))
             if not self._has_published(PUBLISH_WAIT_S):
                 return
             self.dispatcher.listen()
@@ -286,7 +286,7 @@ class Daemon(DaemonParts):
             self._publishing = None
             last.check()
         except Hold as reason:
-            self._hold_publish(last.job, reason)
+            self._hold_publish(last.subject, reason)
             return isinstance(reason, InboxUnavailable)  # concerns this job alone
         return True
 

@@ -67,7 +67,7 @@ class QueueEvents:
         self._is_stale = True
         self._rest_since: float | None = None
         self._present: set[str] = set()
-        """Codes of holds that the last look present."""
+        """Codes of the holds that there were at the last look."""
         self._gone_since: dict[str, float] = {}
         holds, counted = ledger.transact(self._read)
         self._reported: dict[str, str] = json.loads(holds or "{}")

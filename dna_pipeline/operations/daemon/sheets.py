@@ -15,7 +15,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -25,7 +24,6 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import (
-    SheetCell,
     SheetOrder,
     Task,
     TaskDone,
@@ -35,6 +33,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.daemon.background import Background
 from dna_pipeline.operations.sheet_contents import cells_of, columns_of, sheet_of_batch
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet
@@ -59,36 +58,6 @@ class _Wait(DnaError):
     """The sheet cannot be made now; it is tried again later, however often."""
 
 
-class _Background:
-    """Runs a function on a thread of its own, which a disk that hangs blocks alone."""
-
-    def __init__(self, action: Callable[[], Any], wake: Callable[[], None]) -> None:
-        self._action = action
-        self._wake = wake
-        self._error: BaseException | None = None
-        self._value: Any = None
-        self._ended = threading.Event()
-        threading.Thread(target=self._run, name="sheet", daemon=True).start()
-
-    def _run(self) -> None:
-        try:
-            self._value = self._action()
-        except BaseException as error:
-            self._error = error
-        finally:
-            self._ended.set()
-            self._wake()
-
-    @property
-    def has_ended(self) -> bool:
-        return self._ended.is_set()
-
-    def result(self) -> Any:
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-
 @dataclass(slots=True, eq=False)
 class _Making:
     """A sheet that is being made.
@@ -102,7 +71,7 @@ class _Making:
     """
 
     batch: str
-    background: _Background | None = None
+    background: Background | None = None
     sheet: Sheet | None = None
     folder: SheetFolder | None = None
     tasks: deque[Task] = field(default_factory=deque[Task])
@@ -162,7 +131,7 @@ class SheetMaker:
         return (
             making is not None
             and making.background is not None
-            and (not making.background.has_ended)
+            and (not making.background.has_ended())
         )
 
     def has_work(self) -> bool:
@@ -194,16 +163,18 @@ class SheetMaker:
         making = self._making
         assert making is not None
         if making.background is not None:
-            if not making.background.has_ended:
+            if not making.background.has_ended():
                 return False
-            making.background.result()
+            making.background.check()
             making.background = None
         if making.is_written or making.folder is None:
             self._end(making)
             return False
         if making.tasks:
             return self._request(making)
-        making.background = _Background(lambda: self._write(making), self._wake)
+        making.background = Background(
+            "sheet", making.batch, lambda: self._write(making), self._wake
+        )
         return False
 
     def _begin(self, now: float) -> bool:
@@ -217,7 +188,9 @@ class SheetMaker:
             return False
         self._waits.pop(batch_id, None)
         self._making = making = _Making(batch_id)
-        making.background = _Background(lambda: self._read(making), self._wake)
+        making.background = Background(
+            "sheet", making.batch, lambda: self._read(making), self._wake
+        )
         return True
 
     def _next(self, now: float) -> str | None:
@@ -277,7 +250,7 @@ class SheetMaker:
         if not picture.is_file() and not making.attempts:
             # The thumbnails are there now, so the worker can draw them all as one picture. It is
             # not started for a sheet of which nothing can be seen.
-            cells = tuple(SheetCell(*cell) for cell in cells_of(making.sheet, making.folder))
+            cells = tuple(cells_of(making.sheet, making.folder))
             if any(cell.picture for cell in cells):
                 columns = columns_of(making.sheet)
                 order = SheetOrder(str(picture), making.sheet.title, cells, columns)

@@ -200,7 +200,7 @@ def _seconds(started: datetime | None, ended: datetime | None) -> float | None:
     return None if started is None or ended is None else (ended - started).total_seconds()
 
 
-# --- what lies in the outbox now ---
+# --- thumbnails ---
 
 
 _SHA256 = re.compile("[0-9a-f]{64}")

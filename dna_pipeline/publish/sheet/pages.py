@@ -33,8 +33,8 @@ POLICY = (
     "base-uri 'none'; form-action 'none'"
 )
 """Content security policy. Not every browser counts a file on the disk as the page itself, hence
-`file:`. The viewer of meshes has styles inline, compiles a decoder to
-WebAssembly, and reads the mesh as a blob."""
+`file:`. The viewer of meshes has styles inline, compiles a decoder to WebAssembly, and reads the
+mesh as a blob."""
 MESH_TYPE = "model/gltf-binary"
 
 _ROLES = {"video/mp4": "film", MESH_TYPE: "mesh"}
@@ -207,7 +207,7 @@ _PAGE = """<!doctype html>
 <script src="{folder}/head.js" defer></script>
 </head>
 <body>
-<noscript>This page needs JavaScript. All that it shows lies in the folders beside it.</noscript>
+<noscript>This page needs JavaScript. The results are in the folders beside it, too.</noscript>
 <header id="head"></header>
 <nav id="tools" aria-label="View"></nav>
 <main id="main" tabindex="-1"></main>

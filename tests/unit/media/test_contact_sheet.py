@@ -8,9 +8,10 @@ import pytest
 from PIL import Image
 
 from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.execution.protocol import SheetCell as Cell
 from dna_pipeline.media import contact_sheet
-from dna_pipeline.media.contact_sheet import Cell
 from dna_pipeline.media.thumbnails import SIDE_PX, make_thumbnail
+from dna_pipeline.operations import sheet_contents
 
 
 def test_a_thumbnail_fits_and_keeps_transparency(tmp_path: Path) -> None:
@@ -71,3 +72,7 @@ def test_a_sheet_has_a_limit(tmp_path: Path) -> None:
     with Image.open(tmp_path / "sheet.png") as sheet, Image.open(tmp_path / "full.png") as full:
         assert sheet.size == full.size
         assert sheet.width <= 3000
+
+
+def test_the_contents_have_a_picture_for_each_place_that_is_drawn():
+    assert sheet_contents.MOST_CELLS == contact_sheet.MAX_CELLS

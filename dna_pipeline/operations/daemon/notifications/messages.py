@@ -10,15 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.clock import to_minute
+from dna_pipeline.base.layout import SHEET_PAGE
 from dna_pipeline.base.naming import printable
 from dna_pipeline.base.quantities import duration, jobs_text, number_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.message_fields import FIELDS
 from dna_pipeline.config.receivers import KINDS
-
-SHEET = "index.html"
-"""Name of the contact sheet in a batch's folder."""
 
 LINE_CHARS = 800
 NAME_CHARS = 120
@@ -140,8 +138,8 @@ class MessageWriter:
         """Give the folder of a batch, and its contact sheet if there is one now."""
         folder = self._outbox / name
         yield "folder", _text(str(folder))
-        if not self._look(self._outbox).is_silent and (folder / SHEET).is_file():
-            yield "sheet", _text(str(folder / SHEET))
+        if not self._look(self._outbox).is_silent and (folder / SHEET_PAGE).is_file():
+            yield "sheet", _text(str(folder / SHEET_PAGE))
 
 
 def _text(value: str, limit: int = TEXT_CHARS) -> str:
