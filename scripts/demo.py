@@ -166,7 +166,8 @@ def wait(folder: Path, daemon: subprocess.Popen[bytes], begun: str) -> dict[str,
             raise DemoError(f"the daemon ended by itself; see {folder / 'watch.log'}")
         status = read_status(folder)
         shown = show_progress(status, shown)
-        job = (status.get("running") or {}).get("job", job)
+        running: dict[str, Any] = status.get("running") or {}
+        job = running.get("job", job)
         new = [entry for entry in status.get("recent", []) if entry["finished_at"] >= begun]
         if new := new or published(folder / "outbox", job):
             print(("\r" + " " * len(shown) + "\r") if sys.stdout.isatty() else "", end="")
@@ -179,10 +180,10 @@ def wait(folder: Path, daemon: subprocess.Popen[bytes], begun: str) -> dict[str,
 
 def published(outbox: Path, job: str) -> list[dict[str, Any]]:
     """The job's result as an entry of the status, which tells of it up to a second later."""
-    found = outbox.glob(f"{INBOX}/*-{job[:8]}/manifest.json") if job else ()
+    manifests = outbox.glob(f"{INBOX}/*-{job[:8]}/manifest.json") if job else ()
     return [
         {"folder": path.parent.relative_to(outbox).as_posix(), "status": "completed"}
-        for path in found
+        for path in manifests
     ]
 
 
