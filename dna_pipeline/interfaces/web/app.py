@@ -1,0 +1,33 @@
+"""The application: all routes of the server on one site."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from dna_pipeline import __version__
+from dna_pipeline.interfaces.web.site import Site
+
+MIB = 1 << 20
+
+
+def make_app(site: Site) -> FastAPI:
+    """Make the application; it closes the site when it ends."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        yield
+        await site.ask(site.close)
+
+    app = FastAPI(
+        title="dna-pipeline",
+        version=__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        form_limits={"max_part_size": site.config.serve.max_upload_mib * MIB},
+    )
+    app.state.site = site
+    return app
