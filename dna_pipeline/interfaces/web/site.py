@@ -1,4 +1,4 @@
-"""What all endpoints share: configuration, ledger and events, and how a request waits for a job."""
+"""Parts that all endpoints share: configuration, ledger and events; waits for the end of a job."""
 
 from __future__ import annotations
 
@@ -60,14 +60,16 @@ class Site:
                     yield events
                     continue
                 try:
-                    await asyncio.wait_for(awake.wait(), quiet_s)
+                    async with asyncio.timeout(quiet_s):
+                        await awake.wait()
                 except TimeoutError:
                     yield []
         finally:
             follower.close()
 
     async def _take(self, follower: Follower) -> list[Record]:
-        return await self.ask(follower.take)
+        kept = follower.take_kept()
+        return await self.ask(follower.take) if kept is None else kept
 
     async def ended(self, job: str, quiet_s: float = 1.0) -> AsyncGenerator[Record | None]:
         """Yield the job's event when it has ended, and None again and again until then.
