@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -45,6 +46,13 @@ def _web_address(text: str) -> str:
     if not re.match(r"https?://\S+\Z", text):
         raise ValueError("should be an address that begins with http:// or https://")
     return text
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ip_network(text))
+    except ValueError as error:
+        raise ValueError(f"should be a network like 192.168.1.0/24 ({error})") from None
 
 
 FilePath = Annotated[Path, BeforeValidator(_folder)]
@@ -136,4 +144,52 @@ class SigningSpec(Spec):
         description="address of a service that confirms the time of each signature; without it, "
         "nothing is sent over the network",
         json_schema_extra={"default_words": "none"},
+    )
+
+
+class ServeSpec(Spec):
+    """`serve:`, what `dna-pipeline serve` offers to programs and browsers. Paths are relative to
+    pipeline.yaml."""
+
+    img2img: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="pipeline that requests for a restyled picture run through",
+        json_schema_extra={"default_words": "the first whose only stage is img2img"},
+    )
+    triposr: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="pipeline that requests for a mesh run through",
+        json_schema_extra={"default_words": "the first with triposr and without img2img"},
+    )
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = Field(
+        100,
+        description="priority of the jobs of requests that wait for their result, so that they go "
+        "ahead of the bulk",
+    )
+    max_upload_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
+        256, description="largest body of a request", json_schema_extra={"unit": "MiB"}
+    )
+    hosts: list[Annotated[str, Field(min_length=1)]] = Field(
+        [],
+        description="names by which browsers may address the server, besides this machine's own",
+    )
+    networks: list[Annotated[str, AfterValidator(_network)]] = Field(
+        [],
+        description="networks, like 192.168.1.0/24, whose programs need no token",
+    )
+    proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
+        [],
+        description="addresses of proxies whose word is taken for the client's address and for "
+        "https",
+    )
+    certificate: FilePath | None = Field(
+        None,
+        description="PEM file of the certificate, followed by those that vouch for it; makes it "
+        "https",
+        json_schema_extra={"default_words": "none"},
+    )
+    key: FilePath | None = Field(
+        None,
+        description="PEM file of the certificate's private key",
+        json_schema_extra={"default_words": "in the certificate's file"},
     )

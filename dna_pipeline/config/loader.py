@@ -19,6 +19,7 @@ from dna_pipeline.config.file_parts import (
     PathsSpec,
     RetentionSpec,
     RuntimeSpec,
+    ServeSpec,
     SigningSpec,
     as_path,
 )
@@ -133,6 +134,7 @@ class _Reader:
         signing = self._signing(spec.c2pa)
         notified = self._receivers(spec.notify or [])
         metrics = self._metrics(spec.metrics)
+        serve = self._serve(spec.serve or {}, pipelines)
         weights = [path for model in models.declared.values() for path in model.weight_paths]
         weights += [] if models.folder is None else [models.folder]
         self.problems += overlaps(
@@ -145,7 +147,7 @@ class _Reader:
         keeping = retention or RetentionSpec()
         return Config(
             self.file, data, outbox, runtime, models, pipelines, listed, keeping, signing,
-            notified, metrics,
+            notified, metrics, serve,
         )  # fmt: skip
 
     def _signing(self, entries: Mapping[str, Any] | None) -> Signing | None:
@@ -182,6 +184,26 @@ class _Reader:
         if declared.suffix != ".prom":
             self._wrong(("metrics",), "should end in .prom, or node_exporter does not read it")
         return Path(os.path.normpath(self.file.parent / declared))
+
+    def _serve(self, entries: Mapping[str, Any], pipelines: Mapping[str, Pipeline]) -> ServeSpec:
+        spec = self._validate(ServeSpec, ("serve",), entries) or ServeSpec()
+        for key, stage in (("img2img", "img2img"), ("triposr", "triposr")):
+            if (name := getattr(spec, key)) is None or name in self.broken_pipelines:
+                continue
+            if name not in pipelines:
+                text = f"there is no pipeline {name!r}; there are: {', '.join(pipelines)}"
+                self._wrong(("serve", key), text)
+            elif all(each.type != stage for each in pipelines[name].stages):
+                self._wrong(("serve", key), f"the pipeline {name!r} has no stage {stage}")
+        if spec.key is not None and spec.certificate is None:
+            self._wrong(("serve", "key"), "a key without a certificate has no use; set both")
+        folder = self.file.parent
+        placed = {
+            name: Path(os.path.normpath(folder / path))
+            for name in ("certificate", "key")
+            if (path := getattr(spec, name)) is not None
+        }
+        return spec.model_copy(update=placed)
 
     def _error(self) -> ConfigError:
         return ConfigError("\n".join(f"{self.file}: {line}" for line in as_lines(self.problems)))

@@ -21,7 +21,14 @@ from pydantic import (
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.base.layout import WILDCARDS
 from dna_pipeline.config import result_names
-from dna_pipeline.config.file_parts import FilePath, RetentionSpec, RuntimeSpec, Seconds, Spec
+from dna_pipeline.config.file_parts import (
+    FilePath,
+    RetentionSpec,
+    RuntimeSpec,
+    Seconds,
+    ServeSpec,
+    Spec,
+)
 from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 from dna_pipeline.stages.base import Metadata
 
@@ -197,6 +204,11 @@ class PipelineFile(Spec):
         description="file for Prometheus that `watch` replaces every 15 seconds, ending in .prom, "
         "for node_exporter's textfile collector",
         json_schema_extra={"default_words": "none"},
+    )
+    serve: dict[str, Any] | None = Field(
+        None,
+        description="what `dna-pipeline serve` offers, and to whom",
+        json_schema_extra=_EACH_OWN,
     )
     models: dict[str, Any] | None = Field(
         None,
@@ -408,6 +420,7 @@ class Config:
     receivers: tuple[ReceiverConfig, ...] = ()
     metrics: Path | None = None
     """None: no metrics are written."""
+    serve: ServeSpec = field(default_factory=ServeSpec)
 
     @property
     def ledger_path(self) -> Path:

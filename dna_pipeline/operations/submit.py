@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
-from dna_pipeline.base.errors import ConfigError, JobError
+from dna_pipeline.base.errors import ConfigError, JobError, MaskMissing
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.batch import BATCH_KEYS
@@ -91,19 +91,39 @@ class Submission:
     """An image to submit: a file, or a stream, with the name that its copy gets.
 
     Attributes:
-        mask: the file of its mask; None for the one that lies beside it, if a stage needs one.
+        mask: its mask; None for the file that lies beside it, if a stage needs one. A stream has
+            the name `mask.png`.
     """
 
     name: str
     source: Path | IO[bytes]
-    mask: Path | None = None
+    mask: Path | IO[bytes] | None = None
+
+
+class Refused(ConfigError):
+    """The image or a setting cannot become a job, for a reason with a code."""
+
+    def __init__(self, error: JobError, text: str | None = None) -> None:
+        super().__init__(text or f"{error.detail or error.sentence} ({error.code})")
+        self.error = error
 
 
 class Submitter:
-    """Copies images into the data folder and queues them there."""
+    """Copies images into the data folder and queues them there.
 
-    def __init__(self, config: Config, ledger: Ledger, document: Document) -> None:
+    Args:
+        follows_paths: True if settings may name any file, as its user could read it; False if only
+            pipeline.yaml may.
+
+    Raises:
+        ConfigError: the settings are wrong.
+    """
+
+    def __init__(
+        self, config: Config, ledger: Ledger, document: Document, *, follows_paths: bool = True
+    ) -> None:
         self._config = config
+        self._free_from = Path.cwd() if follows_paths else None
         self._document = document
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
@@ -117,7 +137,7 @@ class Submitter:
         try:
             return self._planner.plan_image("", name, self._document, sha256, file=file)
         except JobError as error:
-            raise ConfigError(f"{error.detail} ({error.code})") from None
+            raise Refused(error) from None
 
     def submit(self, submission: Submission, prober: Prober) -> str:
         """Queue one image and give its job's id. Raises ConfigError if it is no usable image."""
@@ -145,12 +165,12 @@ class Submitter:
 
         Raises `ConfigError` if a companion is missing or does not decode.
         """
-        files = CompanionFiles(self._config, self._inbox, "", free_from=Path.cwd())
+        files = CompanionFiles(self._config, self._inbox, "", free_from=self._free_from)
         try:
             copy_into(claim, find_lacking(claim, _spec(plan), files))
             require_decodable(claim, prober)
         except JobError as error:
-            raise ConfigError(f"{error.detail} ({error.code})") from None
+            raise Refused(error) from None
         except claims.ClaimError as error:
             raise ConfigError(str(error)) from error
 
@@ -160,7 +180,7 @@ class Submitter:
         answer = prober.probe(claim.image)
         if isinstance(answer, JobError):
             text = f"{answer.sentence} {answer.detail} ({answer.code})"
-            raise ConfigError(f"{claim.image.name}: {text}")
+            raise Refused(answer, f"{claim.image.name}: {text}")
         claim.probed = answer
         hash_files(claim)
         read_sidecar(claim)
@@ -181,8 +201,9 @@ def _mask_file(name: str, submission: Submission) -> InputFile:
     stem = name.rpartition(".")[0] or name
     if mask is None:
         text = f"no {stem}.mask.png lies beside it; name its mask with --mask"
-        raise ConfigError(f"{name}: {text} (mask_missing)")
-    return InputFile("mask", f"{stem}.mask{mask.suffix}", mask)
+        raise Refused(MaskMissing(text), f"{name}: {text} (mask_missing)")
+    suffix = mask.suffix if isinstance(mask, Path) else ".png"
+    return InputFile("mask", f"{stem}.mask{suffix}", mask)
 
 
 def submit_all(

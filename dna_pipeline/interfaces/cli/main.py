@@ -22,6 +22,7 @@ from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
 from dna_pipeline.interfaces.cli.schema import schema
+from dna_pipeline.interfaces.cli.serve import serve
 from dna_pipeline.interfaces.cli.service import service
 from dna_pipeline.interfaces.cli.sheet import open_, sheet
 from dna_pipeline.interfaces.cli.verify import verify
@@ -41,7 +42,7 @@ app = typer.Typer(
 
 for command in (
     init, check, watch, run, submit, jobs, show, events, status, cancel, retry, pause, resume,
-    verify, repair, doctor, schema, sheet,
+    verify, repair, doctor, schema, sheet, serve,
 ):  # fmt: skip
     app.command()(command)
 app.command("open")(open_)

@@ -2,7 +2,7 @@
 
 | keys | taken over |
 |---|---|
-| `notify`, `metrics` | at once |
+| `notify`, `metrics`, `serve` | at once |
 | `runtime`, `retention`, `c2pa`, `models`, `pipelines`, `metadata`, `inboxes` | between two jobs |
 | `paths` | by a restart |
 
@@ -25,7 +25,7 @@ from dna_pipeline.config.schema import Config
 
 log = structlog.get_logger()
 
-AT_ONCE = frozenset({"notify", "metrics"})
+AT_ONCE = frozenset({"notify", "metrics", "serve"})
 BY_RESTART = frozenset({"paths.data", "paths.outbox"})
 
 HOLD_BACK_S = 10.0
@@ -70,6 +70,7 @@ def changed_keys(old: Config, new: Config) -> list[str]:
         ("inboxes", old.inboxes, new.inboxes),
         ("notify", old.receivers, new.receivers),
         ("metrics", old.metrics, new.metrics),
+        ("serve", old.serve, new.serve),
     )
     return [name for name, before, after in values if before != after]
 

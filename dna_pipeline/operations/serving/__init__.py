@@ -1,0 +1,1 @@
+"""Operations of a server, beside those that commands use too."""

@@ -1,0 +1,80 @@
+"""Connections for reading the ledger that requests of a server share."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.operations.lookup import open_queries
+
+FileId = tuple[int, int]
+"""Device and inode of a file."""
+
+
+class Readers:
+    """Lends connections to the ledger, one to each thread that asks, and keeps a few for the next.
+
+    A connection is not lent again once another file has taken the ledger's place, as `repair` puts
+    one there.
+    """
+
+    def __init__(self, config: Config, most_kept: int = 8) -> None:
+        self._config = config
+        self._most_kept = most_kept
+        self._free: deque[tuple[FileId, Queries]] = deque()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def lend(self) -> Generator[Queries]:
+        """Lend a connection for the block. Raises `ConfigError` if there is no ledger yet."""
+        file = file_id(self._config.ledger_path)
+        queries = self._take(file) or open_queries(self._config)
+        try:
+            yield queries
+        except BaseException:
+            queries.close()
+            raise
+        self._give_back(file, queries)
+
+    def close(self) -> None:
+        """Close the connections that are not lent; others may go on for a moment."""
+        with self._lock:
+            self._most_kept = 0
+            free, self._free = self._free, deque()
+        for _, queries in free:
+            queries.close()
+
+    def _take(self, file: FileId | None) -> Queries | None:
+        stale: list[Queries] = []
+        with self._lock:
+            while self._free:
+                kept, queries = self._free.pop()
+                if kept == file:
+                    break
+                stale.append(queries)
+            else:
+                queries = None
+        for old in stale:
+            old.close()
+        return queries
+
+    def _give_back(self, file: FileId | None, queries: Queries) -> None:
+        with self._lock:
+            if file is not None and len(self._free) < self._most_kept:
+                self._free.append((file, queries))
+                return
+        queries.close()
+
+
+def file_id(path: Path) -> FileId | None:
+    """Device and inode of a file; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
