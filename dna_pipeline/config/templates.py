@@ -87,6 +87,12 @@ def fill(text: str, data: Mapping[str, Any], seed: int | str, lines: Lines = no_
     return "".join(pieces)
 
 
+def escaped(text: str) -> str:
+    """The template that stands for a text as it is, with all its braces and underscores."""
+    # An empty choice between two underscores keeps them from beginning the name of a file.
+    return text.replace("{", "{{").replace("}", "}}").replace("__", "_{|}_")
+
+
 def _paths(parts: _Parts) -> Iterator[tuple[str, ...]]:
     for part in parts:
         if isinstance(part, _Field):

@@ -65,6 +65,9 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
+_FRONT = """SELECT id, inbox, name, status, meta, created_at, started_at,
+    (SELECT data FROM events WHERE job_id = jobs.id AND kind = 'progress'
+     ORDER BY events.id DESC LIMIT 1) AS data FROM jobs"""
 # A claim has its drop's id as name, and lies directly in its root.
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
@@ -376,6 +379,21 @@ class Queries:
         sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
             ON d.id = j.drop_id WHERE j.id = ?"""
         return next(iter(self._rows(sql, job_id)), None)
+
+    def front_of_queue(self, limit: int) -> list[dict[str, Any]]:
+        """Return the jobs that run, then those that run next, with the newest data of their
+        progress (`data`; null before the first step). At most `limit` of either."""
+        running = self._rows(f"{_FRONT} WHERE status = 'running' ORDER BY seq LIMIT ?", limit)
+        waiting = self._rows(
+            f"""{_FRONT} INDEXED BY ix_jobs_runnable WHERE status = 'queued' AND hold IS NULL
+            ORDER BY priority DESC, seq LIMIT ?""",
+            limit,
+        )
+        return running + waiting
+
+    def setting(self, name: str) -> str | None:
+        """Return the value of a setting; None if it is not set."""
+        return self._value("SELECT value FROM settings WHERE name = ?", name)
 
     def held_roots(self, code: str) -> set[Path]:
         """Return the folders with the claims of all jobs under a hold. Reads every such job."""
