@@ -269,6 +269,22 @@ class Queries:
             job[name] = self._rows(f"SELECT * FROM {table} WHERE job_id = ? ORDER BY id", job_id)
         return job
 
+    def standing(self, job_id: str) -> dict[str, Any]:
+        """Return status, hold and `hold_detail` of a job, and `paused`: a sentence if the whole
+        queue is."""
+        sql = "SELECT status, hold, hold_detail FROM jobs WHERE id = ?"
+        (row,) = self._rows(sql, job_id)
+        paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
+        return row | {"paused": None if paused is None else _paused(paused)}
+
+    def pause_of(self, pipeline: str) -> str | None:
+        """Return a sentence about the pause of the queue or of a pipeline; None if neither is
+        paused."""
+        sql = "SELECT name, value FROM settings WHERE name IN ('paused', ?) ORDER BY name"
+        for row in self._rows(sql, f"paused:{pipeline}"):
+            return _paused(row["value"]) if row["name"] == "paused" else row["value"]
+        return None
+
     def result_names(self) -> dict[str, str]:
         """Return the result folders below the outbox of all completed jobs, by job id."""
         sql = "SELECT id, publish_name FROM jobs WHERE status = 'completed' AND publish = 'done'"
