@@ -56,6 +56,11 @@ def no_files(name: str) -> Sequence[str]:
     raise TemplateError(f"there is no wildcard file {name}.txt")
 
 
+def plain(text: str) -> str:
+    """The template that stands for a text in which braces mean nothing."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
 def check(text: str) -> None:
     """Raise `TemplateError` for a text that is invalid for the data of any job."""
     _Parser(text).parse()

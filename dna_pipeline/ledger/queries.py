@@ -28,6 +28,7 @@ FOLDER_ID_CHARS = 8
 
 _TIMES = (
     "at", "created_at", "started_at", "finished_at", "not_before", "behind_since", "next_at",
+    "requested_at", "ended_at",
 )  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
@@ -129,6 +130,22 @@ class Queries:
         if len(rows) > 1:
             raise ConfigError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
+
+    def ids_from(self, start: str) -> list[str]:
+        """Return the ids of a few jobs that begin with a text of hexadecimal digits."""
+        sql = "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 10"
+        return [row["id"] for row in self._rows(sql, start, start + "g")]
+
+    def id_of(self, seq: int) -> str | None:
+        """Return the id of the job in a row of the table; None if there is no such row."""
+        return self._value("SELECT id FROM jobs WHERE seq = ?", seq)
+
+    def progress(self, job_id: str) -> dict[str, Any] | None:
+        """Return the data of the newest progress of a job that has not ended; None if there is
+        none."""
+        sql = """SELECT data FROM events WHERE job_id = ? AND kind = 'progress'
+            ORDER BY id DESC LIMIT 1"""
+        return next((row["data"] for row in self._rows(sql, job_id)), None)
 
     def find_batch(self, prefix: str) -> str:
         """Find the batch id with a prefix, or that of a batch's folder, `<name>-<prefix>`.
@@ -284,6 +301,17 @@ class Queries:
         for row in self._rows(sql, f"paused:{pipeline}"):
             return _paused(row["value"]) if row["name"] == "paused" else row["value"]
         return None
+
+    def model_load(self, load_id: int) -> dict[str, Any] | None:
+        """Return a request to load a model; None if it is kept no more."""
+        return next(iter(self._rows("SELECT * FROM model_loads WHERE id = ?", load_id)), None)
+
+    def has_requested_loads(self) -> bool:
+        """True if a model is to be loaded of which no daemon knows yet."""
+        return bool(self._value("SELECT 1 FROM model_loads WHERE state = 'requested' LIMIT 1"))
+
+    def setting(self, name: str) -> str | None:
+        return self._value("SELECT value FROM settings WHERE name = ?", name)
 
     def result_names(self) -> dict[str, str]:
         """Return the result folders below the outbox of all completed jobs, by job id."""

@@ -66,7 +66,7 @@ INSIDE = {
         "states report_queries",
         "drops",
         "queue",
-        "holds requests overtaken latest receivers",
+        "holds requests overtaken latest receivers model_loads",
         "pauses",
         "batches",
     ],

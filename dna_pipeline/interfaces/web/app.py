@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from dna_pipeline import __version__
+from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
 from dna_pipeline.interfaces.web.site import Site
 
 MIB = 1 << 20
@@ -30,4 +31,5 @@ def make_app(site: Site) -> FastAPI:
         form_limits={"max_part_size": site.config.serve.max_upload_mib * MIB},
     )
     app.state.site = site
+    app.include_router(old_api(site))
     return app

@@ -9,12 +9,12 @@ and in the ledger.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
-from dna_pipeline.interfaces.web.site import Record, Site
+from dna_pipeline.interfaces.web.site import END_KINDS, Record, Site
 from dna_pipeline.operations.serving import awaited
 from dna_pipeline.operations.serving.awaited import NO_DAEMON, Obstacle
 
@@ -24,6 +24,8 @@ DAEMON_GRACE_S = 30.0
 """Time that a daemon that ended meanwhile has to come back, as after an update or a crash."""
 RETRY_AFTER_S = {"paused": 60, "weights_missing": 60, "device_unavailable": 60, NO_DAEMON: 10}
 OTHER_RETRY_AFTER_S = 30
+LOOK_S = 1.0
+"""Time between two looks at the job, its hold, the daemon and the client."""
 
 IsGone = Callable[[], Awaitable[bool]]
 
@@ -109,14 +111,41 @@ async def result_of(site: Site, job: str, is_gone: IsGone | None = None) -> Ende
         Held: it does not go on, and is withdrawn; see `Held.goes_on` for the exception.
         ClientGone: the client has gone away. The job goes on.
     """
-    patience = Patience()
-    async with aclosing(site.ended(job)) as looks:
-        async for end in looks:
-            if end is not None or await _may_answer(site, job, patience):
-                return await _outcome(site, job)
+    async with aclosing(follow(site, job, is_gone)) as portions:
+        async for _ in portions:
+            pass
+    return await outcome(site, job)
+
+
+async def follow(
+    site: Site, job: str, is_gone: IsGone | None = None
+) -> AsyncGenerator[list[Record]]:
+    """Yield the events of a job in portions until it has ended; an empty one each second without.
+
+    Raises:
+        Held, ClientGone: as `result_of` does.
+    """
+    patience, looked_at = Patience(), -LOOK_S
+    async with aclosing(site.events(job, quiet_s=LOOK_S)) as portions:
+        async for events in portions:
+            yield events
+            if any(event["kind"] in END_KINDS for event in events):
+                return
+            if events and time.monotonic() - looked_at < LOOK_S:
+                continue
+            looked_at = time.monotonic()
+            if await _has_ended(site, job, patience):
+                return
             if is_gone is not None and await is_gone():
                 raise ClientGone
-    raise AssertionError("events end with the job's end")
+
+
+async def outcome(site: Site, job: str) -> Ended:
+    """Read how a job ended. Raises `JobFailed` if it did not go well."""
+    row = await site.ask(_read, site, job)
+    if row["status"] in ("failed", "cancelled"):
+        raise JobFailed(job, row["error"] or {})
+    return Ended(row)
 
 
 class Patience:
@@ -137,7 +166,7 @@ class Patience:
         return now - self._since >= grace_s
 
 
-async def _may_answer(site: Site, job: str, patience: Patience) -> bool:
+async def _has_ended(site: Site, job: str, patience: Patience) -> bool:
     """True if the job has ended. Raises `Held` if it does not go on for too long."""
     standing = await site.ask(awaited.standing, site.readers, site.presence, job)
     if standing.has_ended:
@@ -150,13 +179,6 @@ async def _may_answer(site: Site, job: str, patience: Patience) -> bool:
     if obstacle.code != NO_DAEMON and standing.status != "running":
         return False  # it has started meanwhile
     raise Held(obstacle, job, goes_on=True)
-
-
-async def _outcome(site: Site, job: str) -> Ended:
-    row = await site.ask(_read, site, job)
-    if row["status"] in ("failed", "cancelled"):
-        raise JobFailed(job, row["error"] or {})
-    return Ended(row)
 
 
 def _read(site: Site, job: str) -> Record:
