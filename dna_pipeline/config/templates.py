@@ -61,6 +61,12 @@ def plain(text: str) -> str:
     return text.replace("{", "{{").replace("}", "}}")
 
 
+def literal(text: str) -> str:
+    """The template that stands for a text in which neither braces nor `__name__` mean anything."""
+    # An empty choice between two underscores keeps them from beginning the name of a file.
+    return plain(text).replace("__", "_{|}_")
+
+
 def check(text: str) -> None:
     """Raise `TemplateError` for a text that is invalid for the data of any job."""
     _Parser(text).parse()
@@ -90,12 +96,6 @@ def fill(text: str, data: Mapping[str, Any], seed: int | str, lines: Lines = no_
         if chars > MAX_CHARS:
             raise TemplateError(f"comes to more than {MAX_CHARS:,} characters")
     return "".join(pieces)
-
-
-def escaped(text: str) -> str:
-    """The template that stands for a text as it is, with all its braces and underscores."""
-    # An empty choice between two underscores keeps them from beginning the name of a file.
-    return text.replace("{", "{{").replace("}", "}}").replace("__", "_{|}_")
 
 
 def _paths(parts: _Parts) -> Iterator[tuple[str, ...]]:

@@ -435,10 +435,6 @@ class Queries:
         )
         return running + waiting
 
-    def setting(self, name: str) -> str | None:
-        """Return the value of a setting; None if it is not set."""
-        return self._value("SELECT value FROM settings WHERE name = ?", name)
-
     def held_roots(self, code: str) -> set[Path]:
         """Return the folders with the claims of all jobs under a hold. Reads every such job."""
         return {Path(row["root"]) for row in self._rows(_HELD_ROOTS, code)}

@@ -9,6 +9,7 @@ from fastapi import FastAPI
 
 from dna_pipeline import __version__
 from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
+from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
 
 MIB = 1 << 20
@@ -32,4 +33,5 @@ def make_app(site: Site) -> FastAPI:
     )
     app.state.site = site
     app.include_router(old_api(site))
+    app.include_router(sdapi(site))
     return app

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from dna_pipeline.base.errors import WeightsMissing
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.serving.sampler_words import NEAR_SAMPLERS
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
@@ -117,6 +119,26 @@ def schedule_of(sampler: str) -> str:
     """The schedule that AUTOMATIC1111's web UI takes for a sampler where the user chooses none."""
     return _AUTOMATIC.get(sampler, "normal")
 
+
+def similar_sampler(text: str) -> str | None:
+    """A sampler of ours that is similar to one that is not here; None if no program names one so.
+
+    Args:
+        text: a name, perhaps with a schedule behind it.
+    """
+    return _SIMILAR.get(_plain(text).removeprefix("k").removesuffix(sampler_named(text)[1]))
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.casefold().replace("++", "pp"))
+
+
+_SIMILAR = {_plain(name): own for name, own in NEAR_SAMPLERS.items()} | {
+    "ddimcfgpp": "ddim", "dpmad": "dpmpp_2m", "dpmpp2mv2": "dpmpp_2m",
+    "dpmpp2msdeheun": "dpmpp_2m_sde", "dpmpp2sa": "dpmpp_sde", "restart": "euler",
+}  # fmt: skip
+"""By the names of samplers that AUTOMATIC1111's web UI and others have, reduced to letters and
+digits."""
 
 _AUTOMATIC = {
     "dpmpp_2m": "karras", "dpmpp_sde": "karras", "dpmpp_2m_sde": "exponential", "dpm2": "karras",

@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import ConfigError, ParameterInvalid
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill
+from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill, literal
 
 DATA = {
     "tags": "hero, wood", "name": "cat.png", "stem": "cat", "folder": "a/b", "inbox": "in",
@@ -142,6 +142,15 @@ def test_no_text_is_worse_than_a_template_error(text: str, seed: int):
 def test_doubled_braces_give_any_text(text: str, seed: int):
     assume("__" not in text)
     assert fill(text.replace("{", "{{").replace("}", "}}"), DATA, seed) == text
+
+
+@given(
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=50)
+    | st.text(alphabet="_{}|\\ab ", max_size=30),
+    st.integers(0, 9),
+)
+def test_any_text_has_a_template(text: str, seed: int):
+    assert fill(literal(text), DATA, seed) == text
 
 
 @pytest.mark.timeout(20)  # in seconds; without a bound it takes hours

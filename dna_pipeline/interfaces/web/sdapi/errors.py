@@ -10,11 +10,12 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from dna_pipeline.base.errors import ConfigError, DiskFull, JobError
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.interfaces.web.sdapi.answers import ErrorAnswer
+from dna_pipeline.interfaces.web.sdapi.plain_json import Json
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, JobFailed
@@ -31,6 +32,7 @@ OUT_OF_MEMORY = "OutOfMemoryError"
 """Code by which programs know that a smaller picture may succeed."""
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
+    400: {"model": ErrorAnswer, "description": "the body cannot be read"},
     404: {"model": ErrorAnswer, "description": "a sampler, checkpoint or file is not there"},
     409: {"model": ErrorAnswer, "description": "cancelled"},
     422: {"model": ErrorAnswer, "description": "a wrong value, or the job failed"},
@@ -73,10 +75,10 @@ def not_done(detail: str) -> Refusal:
 
 def shaped(
     status: int, code: str, detail: str, more: str = "", headers: Mapping[str, str] | None = None
-) -> JSONResponse:
+) -> Json:
     """An error as programs of this API read it."""
     body = {"error": code, "detail": detail, "body": "", "errors": more or detail}
-    return JSONResponse(body, status, headers)
+    return Json(body, status, headers)
 
 
 def route_class(site: Site) -> type[APIRoute]:
@@ -143,7 +145,7 @@ def _of_surroundings(error: Exception, hide: Callable[[str], str]) -> Response |
     return _later(code, hide(text), RETRY_AFTER_S)
 
 
-def _later(code: str, detail: str, after_s: int) -> JSONResponse:
+def _later(code: str, detail: str, after_s: int) -> Json:
     return shaped(503, code, detail, headers={"Retry-After": str(after_s)})
 
 

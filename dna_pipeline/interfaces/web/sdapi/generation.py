@@ -15,6 +15,7 @@ from dna_pipeline.interfaces.web.sdapi.errors import Refusal
 from dna_pipeline.interfaces.web.sdapi.info import Generated, info_of
 from dna_pipeline.interfaces.web.sdapi.kept import read_options
 from dna_pipeline.interfaces.web.sdapi.pictures import decoded, encoded, ending_of
+from dna_pipeline.interfaces.web.sdapi.plain_json import plain
 from dna_pipeline.interfaces.web.sdapi.requests import Img2ImgRequest
 from dna_pipeline.interfaces.web.sdapi.translation import Surroundings, Translation, translate
 from dna_pipeline.interfaces.web.site import Site
@@ -167,7 +168,7 @@ def _answer(
 
 def _echo(request: Img2ImgRequest) -> dict[str, Any]:
     """The request as the answer repeats it, without its pictures unless it asks for them."""
-    values = request.model_dump(mode="json")
+    values = {name: plain(value) for name, value in request}
     if not request.include_init_images:
         values |= {"init_images": None, "mask": None}
     return values

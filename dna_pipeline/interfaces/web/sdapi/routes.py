@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body
 from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse
 
 from dna_pipeline.interfaces.web.sdapi import answers, controlnet, lists, progress
 from dna_pipeline.interfaces.web.sdapi.errors import not_done, responses, route_class
 from dna_pipeline.interfaces.web.sdapi.generation import generate
 from dna_pipeline.interfaces.web.sdapi.kept import change_options
 from dna_pipeline.interfaces.web.sdapi.pictures import decoded
+from dna_pipeline.interfaces.web.sdapi.plain_json import Json
 from dna_pipeline.interfaces.web.sdapi.requests import Img2ImgRequest, PngInfoRequest
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving.result_pictures import PARAMETERS, labels_in, texts_in
@@ -57,15 +57,15 @@ def _add_generation(router: APIRouter, site: Site) -> None:
     @router.post(
         f"{PREFIX}/img2img",
         response_model=answers.GenerationAnswer,
-        responses=responses(404, 409, 422, 501, 503),
+        responses=responses(400, 404, 409, 422, 501, 503),
         summary="Redraw a picture, and wait for the result",
     )
-    async def img2img(http: HttpRequest, request: Img2ImgRequest) -> JSONResponse:
-        return JSONResponse(await generate(site, http, request))
+    async def img2img(http: HttpRequest, request: Img2ImgRequest) -> Json:
+        return Json(await generate(site, http, request))
 
     @router.post(
         f"{PREFIX}/png-info",
-        responses=responses(422),
+        responses=responses(400, 422),
         summary="Read how a picture was made",
     )
     def png_info(request: PngInfoRequest) -> answers.PngInfoAnswer:
@@ -138,7 +138,7 @@ def _add_control(router: APIRouter, site: Site) -> None:
 
     @router.post(
         f"{PREFIX}/options",
-        responses=responses(404, 422, 503),
+        responses=responses(400, 404, 422, 503),
         summary="Set options for all later requests",
     )
     def set_options(options: Annotated[dict[str, Any], Body()]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.templates import escaped
+from dna_pipeline.config.templates import literal
 from dna_pipeline.interfaces.web.sdapi.errors import Refusal
 from dna_pipeline.interfaces.web.sdapi.options import Options, format_of, layer_of
 from dna_pipeline.interfaces.web.sdapi.requests import Img2ImgRequest
@@ -22,6 +22,7 @@ from dna_pipeline.operations.serving.catalogue import (
     sampler_labels,
     sampler_named,
     schedule_of,
+    similar_sampler,
 )
 
 MOST_JOBS = 64
@@ -168,7 +169,12 @@ def _texts(request: Img2ImgRequest, warnings: list[str]) -> dict[str, Any]:
     if request.styles:
         warnings.append("styles have no effect: none are kept here.")
     texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
-    return {name: escaped(text) for name, text in texts.items() if text is not None}
+    return {name: literal(_clean(text)) for name, text in texts.items() if text is not None}
+
+
+def _clean(text: str) -> str:
+    """The text without halves of characters, which JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 # --- sampling ---
@@ -183,15 +189,7 @@ def _sampling(request: Img2ImgRequest, own: str, warnings: list[str]) -> dict[st
     text = request.sampler_name or request.sampler_index
     if text is None and request.scheduler is None:
         return values
-    sampler, named = (own, "") if text is None else sampler_named(str(text))
-    if sampler is None:
-        raise Refusal(
-            "Sampler not found",  # programs look for these words
-            status=404,
-            code="sampler_not_found",
-            more=f"sampler_name: there is no sampler {shown(text)}; "
-            f"{nearest(str(text), sampler_labels())}",
-        )
+    sampler, named = (own, "") if text is None else _sampler(str(text), warnings)
     schedule = named or _schedule(request.scheduler, sampler, warnings)
     if schedule != "normal" and not SAMPLERS[sampler].takes_schedules:
         warnings.append(
@@ -199,6 +197,23 @@ def _sampling(request: Img2ImgRequest, own: str, warnings: list[str]) -> dict[st
         )
         schedule = "normal"
     return values | {"sampler": sampler, "schedule": schedule}
+
+
+def _sampler(text: str, warnings: list[str]) -> tuple[str, str]:
+    """The sampler of that name, or a similar one, and the schedule in the name."""
+    sampler, named = sampler_named(text)
+    if sampler is not None:
+        return sampler, named
+    if (similar := similar_sampler(text)) is not None:
+        label = SAMPLERS[similar].label
+        warnings.append(f"There is no sampler {shown(text)}; {label}, a similar one, was taken.")
+        return similar, named
+    raise Refusal(
+        "Sampler not found",  # programs look for these words
+        status=404,
+        code="sampler_not_found",
+        more=f"sampler_name: there is no sampler {shown(text)}; {nearest(text, sampler_labels())}",
+    )
 
 
 def _schedule(text: str | None, sampler: str, warnings: list[str]) -> str:
