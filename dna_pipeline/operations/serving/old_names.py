@@ -42,18 +42,23 @@ class NamedFile:
 
 
 def files_by_kind(job: Record) -> dict[str, NamedFile]:
-    """The files of a finished job that have old names: the last picture, and what belongs to the
-    mesh. Of meshes in several formats, the .glb or else the first.
+    """The files of a finished job that have old names: the last picture, or else cut-out, and what
+    belongs to the mesh. Of meshes in several formats, the .glb or else the first.
 
     Args:
         job: as `Queries.job` gives it.
     """
     found: dict[str, NamedFile] = {}
     for named in _named_files(job):
-        before = found.get(named.kind)
-        if before is None or named.kind == "image" or named.name.endswith(".glb"):
+        if named.kind not in found or _is_better(named, found[named.kind]):
             found[named.kind] = named
     return found
+
+
+def _is_better(named: NamedFile, before: NamedFile) -> bool:
+    if named.kind == "image":
+        return named.file.role == "image" or before.file.role != "image"
+    return named.name.endswith(".glb")
 
 
 def find(queries: Queries, name: str) -> tuple[str, str]:

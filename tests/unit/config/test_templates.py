@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import ConfigError, ParameterInvalid
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill, literal
+from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill, literal, plain
 
 DATA = {
     "tags": "hero, wood", "name": "cat.png", "stem": "cat", "folder": "a/b", "inbox": "in",
@@ -268,3 +268,8 @@ def test_pipeline_yaml_is_checked_when_it_is_read(job: Resolve):
         job("", defaults="img2img: {prompt: '{nme}'}")
     with pytest.raises(ConfigError, match=r"\[1\].img2img.prompt: the { at character 1 is not"):
         job("", stage="prompt: '{a'")
+
+
+@given(st.text(alphabet="ab{}|", max_size=40))
+def test_a_plain_text_comes_to_itself(text: str):
+    assert filled(plain(text)) == text

@@ -14,6 +14,7 @@ from dna_pipeline.interfaces.web.texts import hide_in, path_hider
 from dna_pipeline.interfaces.web.waiting import JobFailed
 from dna_pipeline.operations.serving import old_names
 from dna_pipeline.operations.serving.old_names import NamedFile
+from dna_pipeline.operations.serving.pipelines import NoPipeline, img2img_pipeline
 from dna_pipeline.operations.serving.result_files import NoSuchFile, ResultFile
 
 OUTPUT = "/data/output/"
@@ -22,17 +23,20 @@ AXES = "+Y up, +Z front"
 """Axes of all meshes, as glTF has them."""
 
 
-async def result_answer(site: Site, job: Record, remarks: list[str] | None = None) -> Record:
-    """The answer about a completed job: that of a mesh if it made one, else that of a picture.
+async def result_answer(
+    site: Site, job: Record, kind: str, remarks: list[str] | None = None
+) -> Record:
+    """The answer about a completed job, as that of a picture (`img2img`) or a mesh (`triposr`).
 
     Args:
         remarks: sentences to stand before the job's own warnings.
 
     Raises:
-        NoSuchFile: its picture is not in the outbox any more.
+        NoSuchFile: it made none, or its picture is not in the outbox any more.
     """
     files = old_names.files_by_kind(job)
-    body = mesh_body(job, files) if "mesh" in files else await image_body(site, job, files)
+    is_mesh = kind == "triposr" and "mesh" in files
+    body = mesh_body(job, files) if is_mesh else await image_body(site, job, files)
     warnings = [text for run in job["stage_runs"] for text in run["warnings"]]
     warnings = hide_in([*(remarks or []), *warnings], path_hider(site.config))
     return encodable(body | {"job_id": job["id"], "warnings": warnings})
@@ -92,7 +96,7 @@ async def job_answer(site: Site, job: Record) -> Record:
     body = _state(site, job)
     if job["status"] == "completed":
         try:
-            body["result"] = await result_answer(site, job)
+            body["result"] = await result_answer(site, job, kind_of(site, job))
         except NoSuchFile as error:
             body["result"] = {"job_id": job["id"], "warnings": [str(error)]}
     if job["error"] is not None:
@@ -117,7 +121,7 @@ def _state(site: Site, job: Record) -> Record:
         **progress_keys(job),
         "result": None,
         "error": None,
-        "type": kind_of(job),
+        "type": kind_of(site, job),
         "hold": hold,
         "created_at": time_text(job["created_at"]),
         "started_at": time_text(job["started_at"]),
@@ -125,10 +129,12 @@ def _state(site: Site, job: Record) -> Record:
     }
 
 
-def kind_of(job: Record) -> str:
-    """Word for what the job makes: that of its last stage that has one in the old API."""
-    types = [stage["type"] for stage in job["stages"]]
-    return "triposr" if "triposr" in types else "img2img"
+def kind_of(site: Site, job: Record) -> str:
+    """`img2img` if the answer about a job is a picture, `triposr` if it is a mesh."""
+    with suppress(NoPipeline):
+        if job["pipeline"] == img2img_pipeline(site.config).name:
+            return "img2img"
+    return "triposr" if any(s["type"] == "triposr" for s in job["stages"]) else "img2img"
 
 
 def progress_keys(job: Record) -> Record:

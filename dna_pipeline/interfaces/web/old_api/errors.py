@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 from fastapi.routing import APIRoute
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from dna_pipeline.interfaces.web.site import Site
@@ -91,7 +91,7 @@ def refusal_of(error: Exception, hide: Hide) -> Refusal | None:
             return Refusal(404, hide(str(error)), "no_such_file")
         case Refused():
             return _of_refused(error, hide)
-        case ClientGone():
+        case ClientGone() | ClientDisconnect():
             return Refusal(CLIENT_GONE, "the client has gone away")
         case _:
             return _of_trouble(error, hide)

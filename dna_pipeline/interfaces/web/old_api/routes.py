@@ -57,7 +57,7 @@ def _add_waiting(router: APIRouter, site: Site) -> None:
         async with fields_of(request, site) as fields:
             accepted = await submit(site, kind, fields, waits=True)
         ended = await waiting.result_of(site, accepted.job, request.is_disconnected)
-        return JSONResponse(await answers.result_answer(site, ended.job, accepted.remarks))
+        return JSONResponse(await answers.result_answer(site, ended.job, kind, accepted.remarks))
 
     @router.post("/api/img2img")
     async def img2img(request: Request) -> Response:

@@ -6,15 +6,18 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
+import structlog
 from starlette.responses import StreamingResponse
 
 from dna_pipeline.interfaces.web import waiting
 from dna_pipeline.interfaces.web.old_api import answers
-from dna_pipeline.interfaces.web.old_api.errors import encodable, refusal_of
+from dna_pipeline.interfaces.web.old_api.errors import Refusal, encodable, refusal_of
 from dna_pipeline.interfaces.web.old_api.requests import Accepted
 from dna_pipeline.interfaces.web.site import END_KINDS, Record, Site
 from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.serving import jobs
+
+log = structlog.get_logger()
 
 KINDS = frozenset({"queued", "started", "progress", *END_KINDS})
 QUIET_S = 15.0
@@ -54,12 +57,13 @@ async def img2img_events(site: Site, accepted: Accepted) -> AsyncGenerator[str]:
         ended = await waiting.outcome(site, job)
         if not has_progress:  # it was faster than one look at the ledger
             yield sse("progress", {"job_id": job, **progress_data(whole(ended.job))})
-        body = await answers.result_answer(site, ended.job, accepted.remarks)
+        body = await answers.result_answer(site, ended.job, "img2img", accepted.remarks)
         yield sse("complete", body)
     except Exception as error:
         refusal = refusal_of(error, path_hider(site.config))
         if refusal is None:
-            raise
+            log.exception("stream.failed", job=job)
+            refusal = Refusal(500, "the server failed; its log says why", "server_error")
         text = refusal.detail if isinstance(refusal.detail, str) else str(error)
         yield sse("error", {"job_id": job, "error": text, "status": refusal.status,
                             **refusal.body()})  # fmt: skip
