@@ -143,8 +143,9 @@ def test_a_mask_takes_the_way_of_its_picture(
     assert request.mask is not None
     row = np.asarray(request.mask)[48]
     assert (row[:30] == 0).all() and (row[34:62] == 255).all() and (row[66:] == 0).all()
-    made(context, thirds(), **params, area="masked", padding=0, max_size=64)
-    assert model.calls[-1][0].size[0] < 64  # the green part alone, twice as high as wide
+    made(context, thirds(), **params, area="masked", padding=0, max_size=192)
+    width, height = model.calls[-1][0].size
+    assert (width < 80, height) == (True, 192)  # the green part alone, thrice as high as wide
 
 
 def test_a_mask_of_another_shape_than_the_input_is_refused(context: StageContext):
@@ -160,4 +161,4 @@ def test_transparency_comes_along(context: StageContext):
     result = made(context, image, size="96x96", resize="stretch")
     assert result.mode == "RGBA"
     alpha = np.asarray(result)[48, :, 3]
-    assert (alpha[:30] == 0).all() and (alpha[34:] == 255).all()
+    assert (alpha[:30] < 5).all() and (alpha[34:] > 250).all()

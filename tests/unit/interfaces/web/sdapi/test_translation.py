@@ -231,10 +231,10 @@ def test_the_strength(strength: float, steps: int | None, expected: float):
     assert bool(translated(request).warnings) == (strength != expected)
 
 
-@pytest.mark.parametrize("steps", range(1, 1001))
-def test_one_step_runs_at_least(steps: int):
-    values = translated({"denoising_strength": 0, "steps": steps}).values["img2img"]
-    assert int(values["steps"] * values["strength"]) == 1
+def test_one_step_runs_at_least():
+    for steps in range(1, 1001):
+        values = translated({"denoising_strength": 0, "steps": steps}).values["img2img"]
+        assert int(steps * values["strength"]) == 1
 
 
 # Seeds and numbers
