@@ -61,17 +61,17 @@ def list_checkpoints(config: Config) -> list[Checkpoint]:
 
     Looks at the disk, but hashes nothing.
     """
-    known = Fingerprints(config.data)
+    fingerprints = Fingerprints(config.data)
     return [
-        _checkpoint(known, name, provider)
+        _checkpoint(fingerprints, name, provider)
         for name, provider in config.models.items()
         if STAGE in provider.stages and provider.missing() is None
     ]
 
 
-def _checkpoint(known: Fingerprints, name: str, provider: Provider) -> Checkpoint:
+def _checkpoint(fingerprints: Fingerprints, name: str, provider: Provider) -> Checkpoint:
     root, files = provider.weights()
-    return Checkpoint(name, root.name if files else name, known.known_sha256(provider))
+    return Checkpoint(name, root.name if files else name, fingerprints.known_sha256(provider))
 
 
 def find_checkpoint(checkpoints: Iterable[Checkpoint], text: str) -> Checkpoint | None:

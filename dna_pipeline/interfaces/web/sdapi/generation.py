@@ -72,7 +72,7 @@ async def generate(site: Site, http: HttpRequest, request: Img2ImgRequest) -> di
 
 
 def surroundings_of(site: Site) -> Surroundings:
-    """What the translation of a request depends on, as it is now. Looks at the disk."""
+    """Gather all that the translation of a request depends on. Looks at the disk."""
     config = site.config
     pipeline = img2img_pipeline(config)
     stage = last_stage(pipeline, STAGE)

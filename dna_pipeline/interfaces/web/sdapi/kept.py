@@ -27,23 +27,23 @@ def read_options(site: Site) -> Options:
     return Options.of(kept_options.read(site.readers, SETTING))
 
 
-def change_options(site: Site, wanted: Mapping[str, Any]) -> None:
+def change_options(site: Site, options: Mapping[str, Any]) -> None:
     """Set those of the options that have an effect here; null or "" gives one back to the pipeline.
 
     Raises:
         Refusal: a checkpoint is not there, or a value is wrong. Nothing is set then.
     """
     changes: dict[str, Any] = {}
-    if CHECKPOINT in wanted:
-        name = wanted[CHECKPOINT]
-        is_set = name not in (None, "")
-        found = require_checkpoint(list_checkpoints(site.config), name) if is_set else None
-        changes[CHECKPOINT] = None if found is None else found.name
-    if CLIP_SKIP in wanted:
-        value = wanted[CLIP_SKIP]
+    if CHECKPOINT in options:
+        name = options[CHECKPOINT]
+        is_blank = name in (None, "")
+        listed = [] if is_blank else list_checkpoints(site.config)
+        changes[CHECKPOINT] = None if is_blank else require_checkpoint(listed, name).name
+    if CLIP_SKIP in options:
+        value = options[CLIP_SKIP]
         changes[CLIP_SKIP] = None if value in (None, "") else layer_of(value)
-    if FORMAT in wanted:
-        value = wanted[FORMAT]
+    if FORMAT in options:
+        value = options[FORMAT]
         changes[FORMAT] = None if value in (None, "") else format_of(value)
     if changes:
         kept_options.change(site.submissions, SETTING, changes)

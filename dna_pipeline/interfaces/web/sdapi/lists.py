@@ -1,4 +1,4 @@
-"""What programs of this API can choose from: checkpoints, samplers, LoRAs, options."""
+"""Lists from which programs of this API choose: checkpoints, samplers, LoRAs, options."""
 
 from __future__ import annotations
 
@@ -110,6 +110,6 @@ def _checkpoint(
 ) -> Checkpoint | None:
     """The checkpoint that is kept, else that of the pipeline, else the only one."""
     for name in (kept, params.get("model")):
-        if name is not None and (found := find_checkpoint(listed, name)) is not None:
-            return found
+        if name is not None and (checkpoint := find_checkpoint(listed, name)) is not None:
+            return checkpoint
     return listed[0] if len(listed) == 1 else None

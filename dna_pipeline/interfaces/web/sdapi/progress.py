@@ -19,7 +19,11 @@ from dna_pipeline.operations.serving.marked_jobs import (
 )
 
 NOTHING = ProgressAnswer(
-    progress=0.0, eta_relative=0.0, state=StateAnswer(), current_image=None, textinfo=None
+    progress=0.0,
+    eta_relative=0.0,
+    state=StateAnswer.model_validate({}),
+    current_image=None,
+    textinfo=None,
 )
 LEAST_PROGRESS = 0.01
 """Progress of a request before its first step, so that nobody takes it for none."""

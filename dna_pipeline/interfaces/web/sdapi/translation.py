@@ -51,7 +51,7 @@ _HARMLESS_SETTINGS = (
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What a translation depends on besides the request.
+    """All that a translation depends on besides the request.
 
     Attributes:
         pipeline: name of the pipeline that redraws.
@@ -128,7 +128,7 @@ def translate(
 
 
 def _counts(request: Img2ImgRequest, images: int, warnings: list[str]) -> tuple[int, int]:
-    """How many jobs a round has, and how many all rounds have. Several pictures make one round."""
+    """Number of jobs of a round, and of all rounds. Several pictures make one round."""
     batch_size, rounds = request.batch_size or 1, request.n_iter or 1
     if images > 1:
         if batch_size not in (1, images):
@@ -222,8 +222,8 @@ def _schedule(text: str | None, sampler: str, warnings: list[str]) -> str:
         return schedule_of(sampler)
     if word in SCHEDULES or word in _SAME_AS_NORMAL:
         return word if word in SCHEDULES else "normal"
-    known = ", ".join(name.capitalize() for name in SCHEDULES)
-    warnings.append(f"There is no scheduler {shown(text)}, so Normal was taken; known: {known}.")
+    names = ", ".join(name.capitalize() for name in SCHEDULES)
+    warnings.append(f"There is no scheduler {shown(text)}, so Normal was taken; known: {names}.")
     return "normal"
 
 
@@ -329,12 +329,12 @@ def _kept_model(
 
 def require_checkpoint(checkpoints: Sequence[Checkpoint], name: object) -> Checkpoint:
     """The checkpoint of that name. Raises `Refusal`."""
-    found = find_checkpoint(checkpoints, name) if isinstance(name, str) else None
-    if found is None:
-        known = nearest(str(name), [checkpoint.title for checkpoint in checkpoints])
+    checkpoint = find_checkpoint(checkpoints, name) if isinstance(name, str) else None
+    if checkpoint is None:
+        advice = nearest(str(name), [each.title for each in checkpoints])
         raise Refusal(
-            f"sd_model_checkpoint: there is no checkpoint {shown(name)}; {known}",
+            f"sd_model_checkpoint: there is no checkpoint {shown(name)}; {advice}",
             status=404,
             code="unknown_model",
         )
-    return found
+    return checkpoint
