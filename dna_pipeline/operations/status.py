@@ -175,6 +175,17 @@ def read_daemon_and_queue(config: Config) -> Status:
     return Status(fields, silent)
 
 
+def device_of(config: Config) -> str:
+    """Name the device that the worker of the daemon uses, as its status says; where it says none,
+    the one that pipeline.yaml asks for."""
+    from dna_pipeline.base.reachability import brief_looks
+
+    with brief_looks() as look:
+        reported, _ = _reported(config, look)
+    daemon: dict[str, Any] = (reported or {}).get("daemon") or {}
+    return daemon.get("device") or config.runtime.device
+
+
 def find_daemon_fault(config: Config, now: datetime | None = None) -> str | None:
     """Say why the daemon is not well: none runs, or it shows no sign of life; None if it is.
 

@@ -33,7 +33,7 @@ def sidecar_schema(pipelines: Mapping[str, Pipeline] | None = None) -> Schema:
     if pipelines:
         keys["pipeline"] = _with_choices(keys["pipeline"], pipelines)
     keys["matrix"] = _matrix(keys, definitions, stages)
-    keys |= {name: _one_of(types) for name, types in stages.items()}
+    keys |= {name: _stage(types) for name, types in stages.items()}
     schema: Schema = {"type": ["object", "null"], "additionalProperties": False, "properties": keys}
     return {
         "$schema": URI,
@@ -52,6 +52,14 @@ def _stages_by_id(pipelines: Mapping[str, Pipeline]) -> dict[str, list[str]]:
             if stage.type not in types.setdefault(stage.id, []):
                 types[stage.id].append(stage.type)
     return types
+
+
+def _stage(types: list[str]) -> Schema:
+    """The parameters of a stage, or false where it may be left out."""
+    choices = [definition(name) for name in types]
+    if any(kind.consumes == kind.produces for kind in map(registry.stage_class, types)):
+        choices.append({"const": False})
+    return choices[0] if len(choices) == 1 else {"anyOf": choices}
 
 
 def _one_of(types: list[str]) -> Schema:
@@ -75,7 +83,7 @@ def _matrix(
     patterns = {r"^meta\.": _several({})}
     for name, types in stages.items():
         parameters = {kind: definitions[kind]["properties"] for kind in types}
-        rows[name] = _several(_one_of(types))
+        rows[name] = _several(_stage(types))
         rows |= {f"{name}.{key}": each for key, each in _rows_of(parameters)}
         patterns |= {rf"^{name}\.{key}\.": each for key, each in _inner_rows_of(parameters)}
     return {

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 from dna_pipeline import __version__
 from dna_pipeline.interfaces.web import docs_page, login, metrics
 from dna_pipeline.interfaces.web.access import Access
+from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
+from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
 
 MIB = 1 << 20
@@ -40,4 +42,6 @@ def make_app(site: Site, access: Access | None = None) -> FastAPI:
         app.include_router(login.make_router(access))
     app.include_router(docs_page.make_router())
     app.include_router(metrics.make_router(site))
+    app.include_router(old_api(site))
+    app.include_router(sdapi(site))
     return app

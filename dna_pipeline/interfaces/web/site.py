@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.serving.awaited import Presence
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
 from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.submissions import Submissions
@@ -28,6 +29,7 @@ class Site:
         self.config = config
         self.readers = Readers(config)
         self.submissions = Submissions(config)
+        self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
 
     def close(self) -> None:

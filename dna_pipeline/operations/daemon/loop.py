@@ -241,6 +241,7 @@ class Daemon(DaemonParts):
         # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
             self.dispatcher.forward_cancels()
+            self.model_loads.step()
             self._dispatch()
             self._publish_some(now)
             self._has_changed = False

@@ -28,6 +28,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
+from dna_pipeline.operations.daemon.model_loads import ModelLoads
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.server_process import ServerProcess
@@ -127,6 +128,7 @@ class DaemonParts:
         )  # fmt: skip
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
+        self.model_loads = ModelLoads(self.ledger, self._queries, self.dispatcher)
         self._recover()
         self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
         self._heartbeat = self._make_heartbeat()
@@ -178,6 +180,7 @@ class DaemonParts:
         self.intake.recover()
         # First of all, since the next steps queue running jobs again and move unknown copies away.
         self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
+        self.model_loads.recover()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
