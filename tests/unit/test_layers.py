@@ -93,7 +93,6 @@ EXTERNAL = {
     "diffusers": "providers",
     "fastapi": "interfaces",
     "fast_simplification": "media",
-    "fastapi": "interfaces",
     "filelock": "operations execution.worker weights",
     "httpx": NETWORK,
     "httpx2": NETWORK,
