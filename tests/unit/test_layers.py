@@ -98,6 +98,8 @@ EXTERNAL = {
     "httpx2": NETWORK,
     "imageio": "media",
     "imageio_ffmpeg": "media",
+    "jinja2": "interfaces",
+    "markupsafe": "interfaces",
     "moderngl": "media",
     "numpy": "media providers stages",
     "onnxruntime": "providers",

@@ -11,6 +11,7 @@ from dna_pipeline import __version__
 from dna_pipeline.interfaces.web import docs_page, login, metrics
 from dna_pipeline.interfaces.web.access import Access
 from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
+from dna_pipeline.interfaces.web.page.routes import make_router as page
 from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
 
@@ -44,4 +45,5 @@ def make_app(site: Site, access: Access | None = None) -> FastAPI:
     app.include_router(metrics.make_router(site))
     app.include_router(old_api(site))
     app.include_router(sdapi(site))
+    app.include_router(page(site))
     return app
