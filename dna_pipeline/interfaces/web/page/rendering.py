@@ -43,7 +43,8 @@ def _environment() -> Environment:
     environment.filters |= {
         "size": size, "about": about, "time": time_tag, "shown": shown, "percent": percent,
     }  # fmt: skip
-    environment.globals["version"] = __version__
+    shared: dict[str, Any] = environment.globals
+    shared["version"] = __version__
     return environment
 
 
