@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -40,10 +40,8 @@ def _environment() -> Environment:
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    environment.filters |= {
-        "size": size, "about": about, "time": time_tag, "shown": shown, "percent": percent,
-    }  # fmt: skip
-    shared: dict[str, Any] = environment.globals
+    filters, shared = cast("dict[str, Any]", environment.filters), cast("Any", environment.globals)
+    filters.update(size=size, about=about, time=time_tag, shown=shown, percent=percent)
     shared["version"] = __version__
     return environment
 
