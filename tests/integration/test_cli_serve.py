@@ -57,8 +57,8 @@ def test_missing_packages_are_a_sentence_and_two(
     done = call(folder, *arguments)
     assert done.returncode == 2
     assert done.stderr == (
-        "dna-pipeline: the packages of the server are missing; `pip install 'dna-pipeline[web]'` "
-        "installs them\n"
+        "dna-pipeline: the packages of the server are not installed; install dna-pipeline with its "
+        'extra web: `pip install ".[web]" -c constraints.txt` in its folder\n'
     )
     assert not (folder / "data").exists()
 
