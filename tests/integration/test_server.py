@@ -33,6 +33,8 @@ from tests import certificates
 from tests.ledgers import lay_out
 from tests.serving import PIPELINE_YAML, add_events
 
+pytestmark = pytest.mark.slow
+
 TOKEN = "a-token-of-sixteen-signs"
 LIMIT_S = 20.0
 ALL = Options(port=0)
@@ -193,7 +195,6 @@ def test_with_a_token_it_listens_everywhere(
 # --- the end ---
 
 
-@pytest.mark.slow
 def test_it_ends_soon_with_hundreds_of_open_streams(
     serve: Callable[..., Server], config: Config, ledger: Ledger
 ):
@@ -351,7 +352,6 @@ def encrypt(file: Path) -> None:
 # --- edits of pipeline.yaml ---
 
 
-@pytest.mark.slow
 def test_an_edit_is_taken_over_and_cuts_off_nobody(
     serve: Callable[..., Server], config: Config, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ):
@@ -379,7 +379,6 @@ def test_an_edit_is_taken_over_and_cuts_off_nobody(
     until(lambda: not server._server._editions._before)
 
 
-@pytest.mark.slow
 def test_an_edit_that_would_let_nobody_in_is_not_taken_over(
     serve: Callable[..., Server], config: Config, monkeypatch: pytest.MonkeyPatch
 ):
@@ -424,3 +423,51 @@ def test_the_log_has_no_tokens(
         root.setLevel(level)
     assert text.count("request.answered") == 4
     assert TOKEN not in text
+
+
+# --- requests that no client sends ---
+
+
+ODD = [
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+    b"GET\r\n\r\n",
+    b"GET /pipelines\r\n\r\n",
+    b"GET /pipelines HTTP/1.1\r\n\r\n",
+    b"GET /pipelines HTTP/1.0\r\n\r\n",
+    b"GET /pipelines HTTP/1.1\r\nHost: 127.0.0.1\r\nHost: evil.example\r\n\r\n",
+    b"GET /pipelines HTTP/1.1\r\nHost: 127.0.0.1 evil.example\r\n\r\n",
+    b"GET http://evil.example/pipelines HTTP/1.1\r\nHost: evil.example\r\n\r\n",
+    b"GET http://127.0.0.1/pipelines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"CONNECT 127.0.0.1:22 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"TRACE /pipelines HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs/..%2f..%2fdocs_page.py HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs/swagger-ui/LICENSE.txt HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs//etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs/%00 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs/\xff HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"GET /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * 70_000 + b"\r\n\r\n",
+    b"GET /" + b"x" * 70_000 + b" HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: x\r\n\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: -1\r\n\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: gzip\r\n\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    b"POST /docs HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99999999999\r\n\r\n",
+    b"GET /docs HTTP/1.1\r\nHost: evil.example\r\nX-Forwarded-Host: 127.0.0.1\r\n\r\n",
+    b"GET /docs HTTP/1.1\r\nHost: 127.0.0.1\r\n Folded: x\r\n\r\n",
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+]  # fmt: skip
+
+
+def test_each_odd_request_is_refused(serve: Callable[..., Server], config: Config, tmp_path: Path):
+    server = serve(config)
+    before = {path for path in tmp_path.rglob("*") if path.is_file()}
+    for sent in ODD:
+        with closing(connect(server)) as client:
+            client.sendall(sent)
+            client.shutdown(socket.SHUT_WR)
+            answer = read_all(client)
+        assert not answer or answer.startswith(b"HTTP/1.1 4"), (sent[:80], answer[:200])
+    assert httpx2.get(f"{server.url}/pipelines").text == "cut"
+    assert {path for path in tmp_path.rglob("*") if path.is_file()} == before

@@ -89,6 +89,7 @@ EXTERNAL = {
     "accelerate": "providers",
     "aiohttp": NETWORK,
     "alembic": "ledger",
+    "anyio": "interfaces",
     "c2pa": "media",
     "diffusers": "providers",
     "fastapi": "interfaces",

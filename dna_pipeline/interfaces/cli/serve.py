@@ -21,7 +21,8 @@ PACKAGES = ("fastapi", "uvicorn", "starlette", "python_multipart", "h11")
 """Modules of the packages that the extra `web` brings."""
 
 NOT_INSTALLED = (
-    "the packages of the server are missing; `pip install 'dna-pipeline[web]'` installs them"
+    "the packages of the server are not installed; install dna-pipeline with its extra web: "
+    '`pip install ".[web]" -c constraints.txt` in its folder'
 )
 
 HostOption = Annotated[str, typer.Option("--host", metavar="ADDRESS", help="To listen on.")]

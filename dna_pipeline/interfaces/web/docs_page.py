@@ -18,11 +18,6 @@ _TYPES = {
 }
 """The files of the page. Types are named, since those of a system may be wrong."""
 
-_CSP = (
-    "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; "
-    "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-)
-
 
 def make_router() -> APIRouter:
     """Make the routes of the page and its files."""

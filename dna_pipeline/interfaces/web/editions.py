@@ -1,4 +1,7 @@
-"""The application as pipeline.yaml is now, and as it was for requests that began before an edit."""
+"""The application as pipeline.yaml is now, and as it was for requests that began before an edit.
+
+It takes the place of the lifespan that uvicorn would run, since each edition has its own.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,8 @@ from dna_pipeline.interfaces.web.names import ServerNames
 from dna_pipeline.interfaces.web.site import Site
 
 log = structlog.get_logger()
+
+CLOSE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,10 @@ class Edition:
         self.site = Site(config)
         spec = config.serve
         access = Access(door.token, spec, is_loopback=door.is_loopback)
+        app = make_app(self.site, access)
+        self._lifespan = app.router.lifespan_context(app)
         self.guard = Guard(
-            make_app(self.site, access),
+            app,
             access,
             ServerNames(door.host, spec.hosts, door.origins),
             max_body_mib=spec.max_upload_mib,
@@ -63,6 +70,18 @@ class Edition:
         )
         self.requests = 0
         """Number of requests that are being answered."""
+
+    async def open(self) -> None:
+        """Begin what the application does before its first request."""
+        await self._lifespan.__aenter__()
+
+    async def close(self) -> None:
+        """Close what the application has open. May wait for files, for five seconds at most."""
+        try:
+            async with asyncio.timeout(CLOSE_S):
+                await self._lifespan.__aexit__(None, None, None)
+        except Exception:  # of a ledger on a dead disk, say; it ends with the process
+            log.exception("site.not_closed")
 
 
 class Editions:
@@ -93,16 +112,22 @@ class Editions:
             edition.requests -= 1
             if edition is not self._current and not edition.requests:
                 self._before.discard(edition)
-                await _close(edition)
+                await edition.close()
+
+    async def open(self) -> None:
+        """Begin what the application does before its first request."""
+        await self._current.open()
 
     async def replace(self, config: Config) -> None:
         """Answer by this configuration from now on. Raises `ConfigError` as `Door.check` does."""
         self._door.check(config)
-        old, self._current = self._current, Edition(config, self._door)
+        new = Edition(config, self._door)
+        await new.open()
+        old, self._current = self._current, new
         if old.requests:
             self._before.add(old)
         else:
-            await _close(old)
+            await old.close()
 
     def end(self) -> None:
         """Have all requests end soon. Called by the event loop."""
@@ -110,14 +135,6 @@ class Editions:
             edition.guard.end()
 
     async def close(self) -> None:
-        """Close what the application has open. May wait for files, for five seconds at most."""
+        """Close all that is open, as `Edition.close`."""
         for edition in (self._current, *self._before):
-            await _close(edition)
-
-
-async def _close(edition: Edition) -> None:
-    try:
-        async with asyncio.timeout(5):
-            await asyncio.to_thread(edition.site.close)
-    except Exception:  # of a ledger on a dead disk, say; it ends with the process
-        log.exception("site.not_closed")
+            await edition.close()

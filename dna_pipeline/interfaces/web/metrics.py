@@ -16,7 +16,7 @@ def make_router(site: Site) -> APIRouter:
     router = APIRouter()
     metrics = LedgerMetrics(site.config)
 
-    @router.get("/metrics", tags=["service"], response_class=PlainTextResponse)
+    @router.get("/metrics", tags=["service"], summary="Metrics", response_class=PlainTextResponse)
     async def read() -> PlainTextResponse:
         """Numbers of queue and results in the text format of Prometheus."""
         return PlainTextResponse(await site.ask(metrics.text), media_type=MEDIA_TYPE)

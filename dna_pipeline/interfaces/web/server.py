@@ -137,6 +137,7 @@ class _Uvicorn(uvicorn.Server):
         self._problem = ""
 
     async def startup(self, sockets: list[socket] | None = None) -> None:
+        await self._editions.open()
         await super().startup(sockets)
         self._watch.start()
         self.started_callback()

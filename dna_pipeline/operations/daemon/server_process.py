@@ -56,19 +56,19 @@ class ServerProcess:
     Args:
         module: dotted name of the module that is the server.
         settings: what it is told.
-        start: starts a module as a process.
+        start: starts a module as a process; None: as `ipc.spawn` does.
     """
 
     def __init__(
         self,
         module: str,
         settings: Mapping[str, Any],
-        start: Start = ipc.spawn,
+        start: Start | None = None,
         first_pause_s: float = FIRST_PAUSE_S,
     ) -> None:
         self._module = module
         self._settings = dict(settings)
-        self._start_process = start
+        self._start_process = start or ipc.spawn
         self._first_pause_s = first_pause_s
         self._state = ServerState()
         self._stop = threading.Event()
