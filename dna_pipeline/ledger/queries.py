@@ -32,7 +32,7 @@ _TIMES = (
 )  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
-    "facts", "data", "axes",
+    "facts", "data", "axes", "companions",
 )  # fmt: skip
 
 _JOB = """id, batch, inbox, folder, name, pipeline, priority, status, hold, hold_detail, attempt,
