@@ -170,7 +170,7 @@ def _wrong_values(error: RequestValidationError) -> str:
 
 def _wrong_value(problem: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"][1:2])
-    text = str(problem["msg"])
+    text = str(problem["msg"]).replace("Input should", "should").partition(", unable to")[0]
     if problem["type"] == "json_invalid":
         return "the body is no JSON"
     if not place:
