@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from dna_pipeline.interfaces.web.sdapi import answers
-from dna_pipeline.interfaces.web.sdapi.errors import not_done, responses
+from dna_pipeline.interfaces.web.sdapi.errors import not_done
 
 PREFIX = "/controlnet"
 NOT_HERE = "ControlNet is not done here; redraw the picture by /sdapi/v1/img2img without it"
@@ -41,6 +41,6 @@ def add_routes(router: APIRouter) -> None:
 
 
 def _add_not_here(router: APIRouter, path: str) -> None:
-    @router.post(path, status_code=501, responses=responses(501), summary="Not done here")
+    @router.post(path, include_in_schema=False)
     def refuse() -> None:
         raise not_done(NOT_HERE)

@@ -78,7 +78,7 @@ def _add_generation(router: APIRouter, site: Site) -> None:
 
 
 def _add_not_done(router: APIRouter, path: str, detail: str) -> None:
-    @router.post(path, status_code=501, responses=responses(501), summary="Not done here")
+    @router.post(path, include_in_schema=False)
     def refuse() -> None:
         raise not_done(detail)
 
