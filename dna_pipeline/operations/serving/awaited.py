@@ -1,4 +1,4 @@
-"""What a request that waits for a job has to know: whether the job can go on, and how it ended."""
+"""State of a job for which a request waits: whether it can go on, and whether it has ended."""
 
 from __future__ import annotations
 
