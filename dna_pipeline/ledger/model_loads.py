@@ -21,7 +21,7 @@ EXPIRY_S = 600
 def request(session: Session, model: str) -> int:
     """Ask the daemon to have a model loaded; give the request's number."""
     values = {"model": model, "state": "requested", "requested_at": utcnow()}
-    number: int = session.execute(insert(ModelLoad).values(**values)).inserted_primary_key[0]
+    number = session.scalars(insert(ModelLoad).values(**values).returning(ModelLoad.id)).one()
     session.execute(delete(ModelLoad).where(ModelLoad.id <= number - KEPT))
     return number
 

@@ -89,6 +89,7 @@ EXTERNAL = {
     "accelerate": "providers",
     "aiohttp": NETWORK,
     "alembic": "ledger",
+    "anyio": "interfaces",
     "c2pa": "media",
     "diffusers": "providers",
     "fast_simplification": "media",
@@ -113,7 +114,7 @@ EXTERNAL = {
     "skimage": "providers",
     "sqlalchemy": "ledger",
     "starlette": NETWORK,
-    "structlog": "base execution intake operations providers publish",
+    "structlog": "base execution intake interfaces.web operations providers publish",
     # A camera's rays start TripoSR's sums, where numpy would round otherwise.
     "torch": "providers execution.worker media.meshes.camera",
     "transformers": "providers",

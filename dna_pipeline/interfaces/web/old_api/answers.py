@@ -141,8 +141,8 @@ def progress_keys(job: Record) -> Record:
     """How much of a job is done, from 0 to 1, and the step of its stage."""
     if job["status"] == "completed" or job["publish"] == "pending":
         return {"progress": 1.0, "step": None, "steps": None}
-    data = job.get("progress") or {}
-    keys = {"progress": data.get("fraction", 0.0), "step": data.get("step"),
+    data: Record = job.get("progress") or {}
+    keys: Record = {"progress": data.get("fraction", 0.0), "step": data.get("step"),
             "steps": data.get("steps")}  # fmt: skip
     with suppress(KeyError):
         keys["stage"] = data["stage"]
