@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
 from dna_pipeline import __version__
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.v1 import routes as v1
 
 MIB = 1 << 20
 
@@ -18,6 +20,8 @@ def make_app(site: Site) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with suppress(ConfigError):  # each request says why there is no ledger
+            await site.ask(site.submissions.ledger)
         yield
         await site.ask(site.close)
 
@@ -30,4 +34,5 @@ def make_app(site: Site) -> FastAPI:
         form_limits={"max_part_size": site.config.serve.max_upload_mib * MIB},
     )
     app.state.site = site
+    app.include_router(v1.make_router(site))
     return app

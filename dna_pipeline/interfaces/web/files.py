@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import Hide, hide_in, path_hider
+from dna_pipeline.interfaces.web.texts import Hide, hide_in
 from dna_pipeline.operations.serving.result_files import (
     ERROR_TEXT,
     REPORTS,
@@ -74,7 +74,7 @@ async def respond(site: Site, request: Request, file: ResultFile) -> Response:
         NoSuchFile: it went meanwhile.
     """
     if file.role in REPORTS and file.bytes <= MAX_REPORT_BYTES:
-        data = await run_sync(_read_report, file, path_hider(site.config), limiter=_limiter())
+        data = await run_sync(_read_report, file, site.hide, limiter=_limiter())
         if data is not None:
             return _with_headers(Response(data, media_type=file.media_type), file, _tag(data))
     response = _FileResponse(file)
