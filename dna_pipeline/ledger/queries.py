@@ -249,20 +249,23 @@ class Queries:
         status: str | None = None,
         inbox: str | None = None,
         batch: str | None = None,
+        stem: str | None = None,
         before: int | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """Return the newest jobs as `jobs` does, each with its `seq`.
 
         Args:
+            stem: only those of images of that name, without ending, that lay directly in `inbox`.
             before: only those with a lower `seq`.
         """
-        # A batch is small beside the ledger, so that its own index is the one to use. The plus
-        # keeps SQLite from the other ones.
-        plus = "" if batch is None else "+"
+        # The jobs of a batch, or of a name, are few beside the ledger, so that these indexes are
+        # the ones to use. The plus keeps SQLite from others.
+        plus = "" if batch is None and stem is None else "+"
+        of_inbox = "inbox = ?" if batch is None else "+inbox = ?"
         filters = {
-            "batch = ?": batch, f"{plus}status = ?": status, f"{plus}inbox = ?": inbox,
-            "seq < ?": before,
+            "batch = ?": batch, of_inbox: inbox, "folder = ?": stem and "", "stem = ?": stem,
+            f"{plus}status = ?": status, "seq < ?": before,
         }  # fmt: skip
         chosen = {clause: value for clause, value in filters.items() if value is not None}
         where = f"WHERE {' AND '.join(chosen)}" if chosen else ""

@@ -118,7 +118,8 @@ def _tag(data: bytes) -> str:
 def _is_unchanged(request: Request, tag: str) -> bool:
     """True if the client has these very bytes already."""
     known = request.headers.get("if-none-match", "")
-    return tag in (part.strip().removeprefix("W/") for part in known.split(","))
+    tags = [part.strip().removeprefix("W/") for part in known.split(",")]
+    return tag in tags or tags == ["*"]
 
 
 def _with_headers(response: Response, file: ResultFile, tag: str) -> Response:

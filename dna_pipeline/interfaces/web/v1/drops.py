@@ -54,10 +54,10 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     def answer(
         request: DropRequest, response: Response, *, dry_run: bool
-    ) -> models.Drop | models.DropPlan:
+    ) -> models.Drop | Response:
         if dry_run:
-            response.status_code = 200
-            return _plan(shapes, site.drops.check(request))
+            plan = _plan(shapes, site.drops.check(request))
+            return Response(plan.model_dump_json(), media_type="application/json")
         drop = site.drops.queue(request)
         site.board.forget()
         if len(drop.jobs) == 1:
@@ -80,7 +80,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         pipeline: PipelineName = None,
         client_token: Token = None,
         dry_run: DryRun = False,
-    ) -> models.Drop | models.DropPlan:
+    ) -> models.Drop | Response:
         """Queue images, with the pipeline that `pipeline` or the sidecar names, or else the first
         one. All of them are queued, or none; images and jobs are durable before the answer."""
         request = DropRequest(
@@ -105,7 +105,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         pipeline: PipelineName = None,
         client_token: Token = None,
         dry_run: DryRun = False,
-    ) -> models.Drop | models.DropPlan:
+    ) -> models.Drop | Response:
         """Queue images under the name of an inbox, with its pipeline, its defaults and its hours.
         They never lie in its folder; the originals come into the folders of the results."""
         request = DropRequest(

@@ -73,6 +73,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         "/events",
         tags=_TAGS,
         operation_id="follow_events",
+        status_code=200,
         response_class=EventStream,
         responses={**answers(), **_STREAM},
     )
@@ -88,6 +89,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         "/jobs/{job_id}/events",
         tags=_TAGS,
         operation_id="follow_job",
+        status_code=200,
         response_class=EventStream,
         responses={**answers(404), **_STREAM, **_ENDED},
     )

@@ -18,6 +18,10 @@ from dna_pipeline.operations.serving.submissions import NotRetried
 MAX_SEQ = 2**63 - 1
 Limit = Annotated[int, Query(ge=1, le=500, description="most entries of a page")]
 Before = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="`next` of the page before")]
+Stem = Annotated[
+    str | None,
+    Query(description="name of the image without its ending; of those directly in `inbox`"),
+]
 _TAGS: Tags = ["jobs"]
 
 
@@ -30,13 +34,21 @@ def add_routes(router: APIRouter, site: Site) -> None:
         status: models.Status | None = None,
         inbox: str | None = None,
         batch: str | None = None,
+        stem: Stem = None,
         limit: Limit = 50,
         before: Before = None,
     ) -> models.Jobs:
         """List jobs, the newest first."""
+        if stem is not None and inbox is None:
+            raise ApiError(422, "request_invalid", "`stem` needs an `inbox`, too.")
         with site.readers.lend() as queries:
             rows = queries.page(
-                status=status, inbox=inbox, batch=batch, before=before, limit=limit + 1
+                status=status,
+                inbox=inbox,
+                batch=batch,
+                stem=stem,
+                before=before,
+                limit=limit + 1,
             )
             rest, rows = rows[limit:], rows[:limit]
             running = [row["id"] for row in rows if row["status"] == "running"]

@@ -86,8 +86,8 @@ class File(BaseModel):
     role: str
     stage: str | None = Field(description="the stage that made it; null: none did")
     media_type: str
-    bytes: int | None
-    sha256: str | None
+    bytes: int | None = Field(description="null: the ledger does not know it")
+    sha256: str | None = Field(description="null: the ledger does not know it")
     url: str
     facts: dict[str, Any] = Field(description="what the stage tells of it, like faces of a mesh")
 
@@ -275,6 +275,8 @@ class SiteStatus(BaseModel):
     waiting_total: Count
     recent: list[Ended]
     remarks: list[str]
+    inboxes: list[str]
+    pipelines: list[str]
     version: str
 
 

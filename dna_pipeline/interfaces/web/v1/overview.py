@@ -103,6 +103,8 @@ def _status(site: Site, shapes: Shapes, overview: Overview) -> models.SiteStatus
         waiting_total=overview.waiting_total,
         recent=[_ended(site, asdict(job)) for job in overview.ended],
         remarks=[site.hide(text) for text in overview.remarks],
+        inboxes=[inbox.name for inbox in site.config.inboxes],
+        pipelines=list(site.config.pipelines),
         version=__version__,
     )
 

@@ -10,7 +10,7 @@ from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.interfaces.web.texts import PathHider, hide_in
 from dna_pipeline.interfaces.web.v1 import models
 from dna_pipeline.operations.serving.drops import PlannedJob
-from dna_pipeline.operations.serving.result_files import list_files
+from dna_pipeline.operations.serving.result_files import REPORTS, list_files
 
 Record = Mapping[str, Any]
 
@@ -147,7 +147,10 @@ def files_of(job: Record) -> list[models.File]:
     return [
         models.File(
             path=file.path, role=file.role, stage=file.stage, media_type=file.media_type,
-            bytes=file.bytes, sha256=file.sha256 or None, facts=dict(file.facts),
+            # The bytes of a report change where paths of the server are shortened in it.
+            bytes=None if file.role in REPORTS else file.bytes,
+            sha256=None if file.role in REPORTS else file.sha256 or None,
+            facts=dict(file.facts),
             url=f"{job_url(job['id'])}/files/{quote(file.path)}",
         )
         for file in list_files(job)
