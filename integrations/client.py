@@ -51,9 +51,7 @@ CLOCKS_S = 60.0
 """Maximum difference between the clocks of this machine and of the file server."""
 
 TIMEOUT_S = 60.0
-"""Time for which a server may say nothing."""
 WAITS_S = (0.3, 1.0, 3.0)
-"""Times between the tries of a request that does not reach its server."""
 
 T = TypeVar("T")
 
@@ -132,12 +130,15 @@ class Client:
         cafile: certificates that are trusted besides those of the system, for a server whose
             certificate an office has made itself.
         folder: where results of a server are downloaded to; default: a temporary folder.
+        timeout_s: time for which a server may say nothing.
+        waits_s: times between the tries of a request that does not reach its server.
     """
 
     def __new__(cls, place: str | os.PathLike[str], *_: Any, **__: Any) -> Client:
         """Make a client of the kind that fits the place."""
         is_address = isinstance(place, str) and place.startswith(("http://", "https://"))
-        return super().__new__(ServerClient if is_address and cls is Client else cls)
+        kind: Any = ServerClient if is_address and cls is Client else cls
+        return super().__new__(kind)
 
     def __init__(
         self,
@@ -147,6 +148,8 @@ class Client:
         token: str | None = None,
         cafile: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        waits_s: Sequence[float] = WAITS_S,
     ) -> None:
         if token is not None or cafile is not None or folder is not None:
             raise ValueError("token, cafile and folder are for the address of a server")
@@ -400,8 +403,12 @@ class ServerClient(Client):
         token: str | None = None,
         cafile: str | os.PathLike[str] | None = None,
         folder: str | os.PathLike[str] | None = None,
+        timeout_s: float = TIMEOUT_S,
+        waits_s: Sequence[float] = WAITS_S,
     ) -> None:
         self._token = token
+        self._timeout_s = timeout_s
+        self._waits_s = waits_s
         self._address = urlsplit(str(place).rstrip("/"))
         self._tls = None
         if self._address.scheme == "https":
@@ -480,7 +487,7 @@ class ServerClient(Client):
             return self._answer("POST", path, form)
 
         try:
-            return _patiently(post)
+            return self._patiently(post)
         except ServerError as error:
             if error.code == "unknown_inbox":
                 raise LookupError(error.message) from None
@@ -547,7 +554,7 @@ class ServerClient(Client):
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{secrets.token_hex(4)}.part")
         try:
-            _patiently(lambda _: self._fetch(file, part))
+            self._patiently(lambda _: self._fetch(file, part))
             if not _is_whole(part, file):
                 raise OSError(errno.EIO, "is not what the server says it is", file["path"])
             part.replace(target)
@@ -616,8 +623,20 @@ class ServerClient(Client):
 
     # --- requests ---
 
+    def _patiently(self, action: Callable[[bool], T]) -> T:
+        """Try an action again while the server cannot be reached; it is told if it is the first
+        try."""
+        for number, wait_s in enumerate(self._waits_s):
+            try:
+                return action(number == 0)
+            except PermissionError:
+                raise
+            except OSError:
+                time.sleep(wait_s)
+        return action(not self._waits_s)
+
     def _get(self, path: str) -> dict[str, Any]:
-        return _patiently(lambda _: self._answer("GET", path))
+        return self._patiently(lambda _: self._answer("GET", path))
 
     def _answer(self, method: str, path: str, form: _Form | None = None) -> dict[str, Any]:
         """Send a request once and read its answer. Raises `OSError` and `ServerError`."""
@@ -675,8 +694,8 @@ class ServerClient(Client):
     def _connection(self) -> http.client.HTTPConnection:
         host, port = self._address.hostname or "", self._address.port
         if self._tls is None:
-            return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
-        return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=self._tls)
+            return http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        return http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=self._tls)
 
 
 class _Form:
@@ -716,18 +735,6 @@ class _Form:
 
     def _end(self) -> bytes:
         return f"--{self._boundary}--\r\n".encode()
-
-
-def _patiently(action: Callable[[bool], T]) -> T:
-    """Try an action again while the server cannot be reached; it is told if it is the first try."""
-    for number, wait_s in enumerate(WAITS_S):
-        try:
-            return action(number == 0)
-        except PermissionError:
-            raise
-        except OSError:
-            time.sleep(wait_s)
-    return action(False)
 
 
 def _error_of(answer: http.client.HTTPResponse, host: str) -> Exception:
