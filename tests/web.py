@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,10 +31,12 @@ def client_of(
 
 
 @contextmanager
-def server_of(config: Config) -> Iterator[str]:
-    """The address of a server that listens on a free port of this machine."""
+def server_of(config: Config, tell: Callable[[Site], object] = id) -> Iterator[str]:
+    """The address of a server that listens on a free port of this machine; `tell` gets its site."""
+    site = Site(config)
+    tell(site)
     options = uvicorn.Config(
-        make_app(Site(config)), host="127.0.0.1", port=0, log_config=None,
+        make_app(site), host="127.0.0.1", port=0, log_config=None,
         timeout_graceful_shutdown=1,
     )  # fmt: skip
     server = uvicorn.Server(options)

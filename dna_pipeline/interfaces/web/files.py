@@ -94,8 +94,7 @@ def _limiter() -> CapacityLimiter:
 
 def _read_report(file: ResultFile, hide: Hide) -> bytes | None:
     """Read a report and shorten the paths of the server in it; None if it names none."""
-    with file.open() as opened:
-        data = opened.readall()
+    data = file.read()
     if file.role == ERROR_TEXT:
         return _if_other(data, hide(data.decode("utf-8", "replace")).encode())
     try:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Coroutine
 from enum import Enum
 from typing import Any
 
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
@@ -20,6 +21,9 @@ from dna_pipeline.operations.serving.drops import NoSuchInbox, TokenReused
 from dna_pipeline.operations.serving.result_files import NoSuchFile
 from dna_pipeline.operations.submit import Refused
 
+ROOT = "/api/v1"
+"""Start of all paths of this API."""
+
 Answers = dict[int | str, dict[str, Any]]
 Tags = list[str | Enum]
 
@@ -28,6 +32,7 @@ _MEANINGS = {
     401: "The token is missing or wrong.",
     403: "The request may not come from there.",
     404: "There is none of that name.",
+    405: "This path has other methods.",
     409: "That cannot be done in the present state.",
     413: "The request is larger than `serve.max_upload_mib` allows.",
     422: "A value of the request is wrong.",
@@ -85,6 +90,19 @@ def route_class(site: Site) -> type[APIRoute]:
             return handle
 
     return Route
+
+
+def add_handlers(app: FastAPI, site: Site) -> None:
+    """Put the errors of paths and methods that no route has into the shape of this API, too."""
+
+    async def handle(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        path = request.url.path
+        if path == ROOT or path.startswith(f"{ROOT}/"):
+            return _of_http(error, site)
+        return await http_exception_handler(request, error)
+
+    app.add_exception_handler(HTTPException, handle)
 
 
 def answer_of(error: Exception, site: Site) -> Response | None:

@@ -13,8 +13,8 @@ from dna_pipeline import __version__
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import hide_in
 from dna_pipeline.interfaces.web.v1 import models
-from dna_pipeline.interfaces.web.v1.errors import Tags, answers
-from dna_pipeline.interfaces.web.v1.shapes import ROOT, Shapes, job_url
+from dna_pipeline.interfaces.web.v1.errors import ROOT, Tags, answers
+from dna_pipeline.interfaces.web.v1.shapes import Shapes, job_url
 from dna_pipeline.operations import control
 from dna_pipeline.operations.overview import Overview
 from dna_pipeline.operations.serving.board import list_pipelines

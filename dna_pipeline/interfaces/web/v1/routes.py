@@ -6,8 +6,7 @@ from fastapi import APIRouter
 
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1 import batches, drops, events, files, jobs, overview
-from dna_pipeline.interfaces.web.v1.errors import route_class
-from dna_pipeline.interfaces.web.v1.shapes import ROOT
+from dna_pipeline.interfaces.web.v1.errors import ROOT, route_class
 
 
 def make_router(site: Site) -> APIRouter:

@@ -9,12 +9,11 @@ from urllib.parse import quote
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.interfaces.web.texts import PathHider, hide_in
 from dna_pipeline.interfaces.web.v1 import models
+from dna_pipeline.interfaces.web.v1.errors import ROOT
 from dna_pipeline.operations.serving.drops import PlannedJob
 from dna_pipeline.operations.serving.result_files import REPORTS, list_files
 
 Record = Mapping[str, Any]
-
-ROOT = "/api/v1"
 
 
 def job_url(job_id: str) -> str:
