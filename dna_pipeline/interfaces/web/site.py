@@ -10,7 +10,10 @@ from typing import Any, TypeVar
 from starlette.concurrency import run_in_threadpool
 
 from dna_pipeline.config.schema import Config
+from dna_pipeline.interfaces.web.texts import PathHider
 from dna_pipeline.operations.serving.awaited import Presence
+from dna_pipeline.operations.serving.board import Board
+from dna_pipeline.operations.serving.drops import Drops
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
 from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.submissions import Submissions
@@ -31,6 +34,9 @@ class Site:
         self.submissions = Submissions(config)
         self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
+        self.drops = Drops(config, self.readers, self.submissions)
+        self.board = Board(config)
+        self.hide = PathHider(config)
 
     def close(self) -> None:
         """End the feed, and close all connections. May wait for files."""
@@ -69,7 +75,8 @@ class Site:
             follower.close()
 
     async def _take(self, follower: Follower) -> list[Record]:
-        return await self.ask(follower.take)
+        kept = follower.take_kept()
+        return await self.ask(follower.take) if kept is None else kept
 
     async def ended(self, job: str, quiet_s: float = 1.0) -> AsyncGenerator[Record | None]:
         """Yield the job's event when it has ended, and None again and again until then.

@@ -35,7 +35,7 @@ class Follower:
     """
 
     def __init__(
-        self, feed: EventFeed, job: str | None, after: int, wake: Callable[[], None]
+        self, feed: EventFeed, job: str | None, after: int, wake: Callable[[], object]
     ) -> None:
         self._feed = feed
         self.job = job
@@ -48,6 +48,13 @@ class Follower:
         May read the ledger, so not to be called where nothing may wait. Raises `ConfigError`.
         """
         events, self.last = self._feed.events_after(self.last, self.job)
+        return events
+
+    def take_kept(self) -> list[Record] | None:
+        """As `take`, but wait for nothing; None if the ledger has to be read for it."""
+        if (kept := self._feed.kept_after(self.last, self.job)) is None:
+            return None
+        events, self.last = kept
         return events
 
     def close(self) -> None:
@@ -73,7 +80,7 @@ class EventFeed:
         self._stop = threading.Event()
 
     def follow(
-        self, wake: Callable[[], None], *, job: str | None = None, after: int = 0
+        self, wake: Callable[[], object], *, job: str | None = None, after: int = 0
     ) -> Follower:
         """Begin to follow the events after a number.
 
@@ -109,16 +116,22 @@ class EventFeed:
 
     def events_after(self, last: int, job: str | None) -> tuple[list[Record], int]:
         """Give events after a number, and the number up to which all were looked through."""
-        with self._lock:
-            if self._floor is not None and last >= self._floor:
-                recent = self._recent
-                first = bisect_right(recent, last, key=lambda event: event["id"])
-                some = [recent[i] for i in range(first, min(first + PORTION, len(recent)))]
-                newest = some[-1]["id"] if some else last
-                return [event for event in some if job in (None, event["job_id"])], newest
+        if (kept := self.kept_after(last, job)) is not None:
+            return kept
         with self._readers.lend() as queries:
             events = queries.events(job, last, PORTION)
         return events, events[-1]["id"] if events else last
+
+    def kept_after(self, last: int, job: str | None) -> tuple[list[Record], int] | None:
+        """As `events_after`, from memory; None if some of these events are not there."""
+        with self._lock:
+            if self._floor is None or last < self._floor:
+                return None
+            recent = self._recent
+            first = bisect_right(recent, last, key=lambda event: event["id"])
+            some = [recent[i] for i in range(first, min(first + PORTION, len(recent)))]
+        newest = some[-1]["id"] if some else last
+        return [event for event in some if job in (None, event["job_id"])], newest
 
     # --- the thread ---
 
