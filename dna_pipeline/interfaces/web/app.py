@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from dna_pipeline import __version__
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
+from dna_pipeline.interfaces.web.openapi import use_document
 from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1 import errors as v1_errors
@@ -41,4 +42,5 @@ def make_app(site: Site) -> FastAPI:
     app.include_router(sdapi(site))
     app.include_router(v1.make_router(site))
     v1_errors.add_handlers(app, site)
+    use_document(app)
     return app

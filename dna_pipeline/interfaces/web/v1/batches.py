@@ -8,7 +8,7 @@ from dna_pipeline.base.layout import is_id
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1 import models
 from dna_pipeline.interfaces.web.v1.errors import Tags, answers, not_found
-from dna_pipeline.interfaces.web.v1.jobs import Before, Limit
+from dna_pipeline.interfaces.web.v1.jobs import BatchId, Before, Limit
 from dna_pipeline.interfaces.web.v1.shapes import Shapes
 from dna_pipeline.operations import control
 
@@ -36,7 +36,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return models.Batches(batches=shown, next=rows[-1]["seq"] if rest else None)
 
     @router.get("/batches/{batch_id}", tags=_TAGS, operation_id="get_batch", responses=answers(404))
-    def get_batch(batch_id: str) -> models.Batch:
+    def get_batch(batch_id: BatchId) -> models.Batch:
         """Show one batch; `GET /api/v1/jobs?batch=…` lists its jobs."""
         return read(batch_id)
 
@@ -46,7 +46,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         operation_id="cancel_batch",
         responses=answers(404),
     )
-    def cancel_batch(batch_id: str) -> models.Cancelled:
+    def cancel_batch(batch_id: BatchId) -> models.Cancelled:
         """Cancel all jobs of a batch that have not ended."""
         read(batch_id)
         before = control.cancel(site.config, [], batch_id)
@@ -60,7 +60,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         operation_id="pause_batch",
         responses=answers(404),
     )
-    def pause_batch(batch_id: str) -> models.Batch:
+    def pause_batch(batch_id: BatchId) -> models.Batch:
         """Hold the jobs of a batch that have not started, until it is resumed."""
         read(batch_id)
         control.pause(site.config, batch_id)
@@ -73,7 +73,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         operation_id="resume_batch",
         responses=answers(404),
     )
-    def resume_batch(batch_id: str) -> models.Batch:
+    def resume_batch(batch_id: BatchId) -> models.Batch:
         """Let the jobs of a paused batch go on."""
         read(batch_id)
         control.resume(site.config, batch_id)

@@ -29,7 +29,8 @@ _ANSWERS: Answers = {
 }
 
 Images = Annotated[
-    list[UploadFile], File(description="one image, or several that get the same settings")
+    list[UploadFile],
+    File(min_length=1, description="one image, or several that get the same settings"),
 ]
 Mask = Annotated[UploadFile | None, File(description="the mask of the one image")]
 Sidecar = Annotated[

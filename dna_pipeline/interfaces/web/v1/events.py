@@ -11,20 +11,34 @@ from fastapi import APIRouter, Header, Query, Response
 from dna_pipeline.interfaces.web.event_stream import HEARTBEAT, EventStream, event_frame
 from dna_pipeline.interfaces.web.site import END_KINDS, Site
 from dna_pipeline.interfaces.web.texts import PathHider, hide_in
+from dna_pipeline.interfaces.web.v1 import models
 from dna_pipeline.interfaces.web.v1.errors import Answers, Tags, answers
-from dna_pipeline.interfaces.web.v1.jobs import MAX_SEQ, read_job
+from dna_pipeline.interfaces.web.v1.jobs import MAX_SEQ, JobId, read_job
 
-Event = Mapping[str, Any]
+Record = Mapping[str, Any]
 _TAGS: Tags = ["events"]
 
 HEARTBEAT_S = 15.0
 MOST_KEPT = 64
 
+_FRAME = {
+    "type": "object",
+    "properties": {
+        "id": {"type": "string", "pattern": "^[0-9]+$"},
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": models.Event.model_json_schema(),
+        },
+    },
+    "required": ["id", "event", "data"],
+}
 _STREAM: Answers = {
     200: {
-        "description": "Events as they come, each with its number as `id`. Its data is "
-        '`{"id", "job", "at", "kind", "data"}`; a comment comes every 15 seconds at least.',
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Events as they come, each with its number as `id` and its kind as "
+        "`event`; a comment comes every 15 seconds at least.",
+        "content": {"text/event-stream": {"schema": _FRAME}},
     },
 }
 _ENDED: Answers = {204: {"description": "The job has ended, and no event is left."}}
@@ -44,9 +58,9 @@ class Frames:
 
     def __init__(self, hide: PathHider) -> None:
         self._hide = hide
-        self._kept: dict[int, tuple[Event, bytes]] = {}
+        self._kept: dict[int, tuple[Record, bytes]] = {}
 
-    def of(self, event: Event) -> bytes:
+    def of(self, event: Record) -> bytes:
         """Give the frame of an event."""
         kept = self._kept.get(event["id"])
         if kept is not None and kept[0] is event:
@@ -57,7 +71,7 @@ class Frames:
             del self._kept[next(iter(self._kept))]
         return frame
 
-    def data(self, event: Event) -> dict[str, Any]:
+    def data(self, event: Record) -> dict[str, Any]:
         """Give the data of an event's frame."""
         return {
             "id": event["id"], "job": event["job_id"] or None, "at": event["at"].isoformat(),
@@ -74,7 +88,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         tags=_TAGS,
         operation_id="follow_events",
         status_code=200,
-        response_class=EventStream,
+        response_class=Response,
         responses={**answers(), **_STREAM},
     )
     async def follow_events(last_event_id: LastEventId = None, after: After = None) -> Response:
@@ -90,11 +104,11 @@ def add_routes(router: APIRouter, site: Site) -> None:
         tags=_TAGS,
         operation_id="follow_job",
         status_code=200,
-        response_class=EventStream,
+        response_class=Response,
         responses={**answers(404), **_STREAM, **_ENDED},
     )
     async def follow_job(
-        job_id: str, last_event_id: LastEventId = None, after: After = None
+        job_id: JobId, last_event_id: LastEventId = None, after: After = None
     ) -> Response:
         """Follow the events of one job, from its first one or behind `Last-Event-ID`, up to its
         end. Then the stream ends; asked for once more, it answers 204, so that browsers do not

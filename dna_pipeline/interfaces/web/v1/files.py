@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from dna_pipeline.interfaces.web.files import send_file
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1.errors import Answers, Tags, answers
-from dna_pipeline.interfaces.web.v1.jobs import read_job
+from dna_pipeline.interfaces.web.v1.jobs import JobId, read_job
 from dna_pipeline.interfaces.web.v1.models import Problem
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
@@ -32,7 +32,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         response_class=Response,
         responses={**answers(404), **_FILE},
     )
-    async def get_file(request: Request, job_id: str, path: str) -> Response:
+    async def get_file(request: Request, job_id: JobId, path: str) -> Response:
         """Give a file of a job's folder, by its path there: an artifact, `manifest.json`,
         `error.json`, `ERROR.txt`, or what was dropped, below `source/`.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from dna_pipeline.base.layout import is_id
 from dna_pipeline.interfaces.web.site import Site
@@ -16,6 +16,10 @@ from dna_pipeline.operations import control
 from dna_pipeline.operations.serving.submissions import NotRetried
 
 MAX_SEQ = 2**63 - 1
+# Of another form there is no job, which is answered with 404 like any other that is not there.
+_ID = Path(description="32 hexadecimal digits", json_schema_extra={"pattern": "^[0-9a-f]{32}$"})
+JobId = Annotated[str, _ID]
+BatchId = Annotated[str, _ID]
 Limit = Annotated[int, Query(ge=1, le=500, description="most entries of a page")]
 Before = Annotated[int | None, Query(ge=0, le=MAX_SEQ, description="`next` of the page before")]
 Stem = Annotated[
@@ -59,7 +63,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return models.Jobs(jobs=shown, next=rows[-1]["seq"] if rest else None)
 
     @router.get("/jobs/{job_id}", tags=_TAGS, operation_id="get_job", responses=answers(404))
-    def get_job(job_id: str) -> models.JobDetail:
+    def get_job(job_id: JobId) -> models.JobDetail:
         """Show all about one job."""
         return shapes.job(*read_job(site, job_id))
 
@@ -67,7 +71,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         "/jobs/{job_id}/cancel", tags=_TAGS, operation_id="cancel_job",
         responses=answers(404, 409),
     )  # fmt: skip
-    def cancel_job(job_id: str) -> models.JobDetail:
+    def cancel_job(job_id: JobId) -> models.JobDetail:
         """Cancel a job: a queued one at once, a running one at its next step."""
         job, _ = read_job(site, job_id)
         before = control.cancel(site.config, [job["id"]], None)[job["id"]]
@@ -79,7 +83,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
     @router.post(
         "/jobs/{job_id}/retry", tags=_TAGS, operation_id="retry_job", responses=answers(404, 409)
     )
-    def retry_job(job_id: str) -> models.JobDetail:
+    def retry_job(job_id: JobId) -> models.JobDetail:
         """Queue a failed or cancelled job again, under its id. The files in its failure folder
         count as they are now; stages that had finished are not run again."""
         job, _ = read_job(site, job_id)

@@ -352,3 +352,16 @@ class Inboxes(BaseModel):
     """All inboxes of pipeline.yaml."""
 
     inboxes: list[Inbox]
+
+
+class Event(BaseModel):
+    """Data of an event of a stream."""
+
+    id: int = Field(description="numbers grow; also that of the frame")
+    job: str | None = Field(description="null: of a batch, the queue, a hold or a pause")
+    at: datetime
+    kind: str = Field(
+        description="queued, started, progress, completed, failed, cancelled, or one of those in "
+        "docs/ledger.md"
+    )
+    data: dict[str, Any]
