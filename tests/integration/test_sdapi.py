@@ -220,9 +220,10 @@ def test_text_of_strangers_does_no_harm(api: httpx2.Client, daemon: StandIn):
     [
         ({"init_images": []}, 422, "parameter_invalid", "at least one picture"),
         ({"init_images": ["no base64!"]}, 422, "image_unreadable", "init_images[0]"),
-        ({"init_images": ["aGFsbG8="]}, 422, "image_unreadable", "cannot be read"),
-        ({"init_images": [PICTURE, "aGFsbG8="]}, 422, "image_unreadable", "cannot be read"),
-        ({"mask": "aGFsbG8="}, 422, "mask_unreadable", "mask"),
+        ({"init_images": ["aGFsbG8="]}, 422, "image_unreadable", "too short for a picture"),
+        ({"init_images": ["aGFsbG8h" * 9]}, 422, "image_unreadable", "cannot be read"),
+        ({"init_images": [PICTURE, "aGFsbG8h" * 9]}, 422, "image_unreadable", "cannot be read"),
+        ({"mask": "aGFsbG8h" * 9}, 422, "mask_unreadable", "mask"),
         ({"mask": "!"}, 422, "image_unreadable", "mask: that is no base64"),
         ({"init_images": ["http://169.254.169.254/"]}, 422, "parameter_invalid", "not fetched"),
         ({"steps": 0}, 422, "parameter_invalid", "steps: "),
@@ -284,6 +285,11 @@ def test_a_job_that_fails(
     detail = fault(img2img(api, n_iter=3), 422, code)
     assert detail == f"{error.sentence} at step 3"
     assert sorted(job["status"] for job in rows(config)) == ["cancelled", "cancelled", "failed"]
+
+
+def test_a_wrong_request_is_told_so_without_a_daemon_too(api: httpx2.Client):
+    fault(img2img(api, steps=0), 422, "parameter_invalid")
+    fault(img2img(api, init_images=["x"]), 422, "image_unreadable")
 
 
 def test_without_a_daemon(api: httpx2.Client, config: Config):
@@ -564,8 +570,10 @@ def test_every_answer_is_declared(api: httpx2.Client):
     assert set(responses) == {"200", "400", "404", "409", "422", "501", "503"}
     for item in paths.values():
         for operation in item.values():
-            assert operation["summary"]
+            assert operation["description"]
             for status, response in operation["responses"].items():
                 if int(status) >= 400:
                     (content,) = response["content"].values()
-                    assert content["schema"]["$ref"].endswith("/ErrorAnswer"), operation["summary"]
+                    assert content["schema"]["$ref"].endswith("/ErrorAnswer"), operation[
+                        "operationId"
+                    ]

@@ -14,21 +14,21 @@ NOT_HERE = "ControlNet is not done here; redraw the picture by /sdapi/v1/img2img
 def add_routes(router: APIRouter) -> None:
     """Add the endpoints to a router."""
 
-    @router.get(f"{PREFIX}/version", summary="0: there is no ControlNet")
+    @router.get(f"{PREFIX}/version", description="0: there is no ControlNet")
     def version() -> answers.VersionAnswer:
         return answers.VersionAnswer(version=0)
 
-    @router.get(f"{PREFIX}/model_list", summary="Models of ControlNet: none")
+    @router.get(f"{PREFIX}/model_list", description="Models of ControlNet: none")
     def model_list() -> answers.ModelListAnswer:
         return answers.ModelListAnswer(model_list=[])
 
-    @router.get(f"{PREFIX}/module_list", summary="Preprocessors of ControlNet: none")
+    @router.get(f"{PREFIX}/module_list", description="Preprocessors of ControlNet: none")
     def module_list() -> answers.ModuleListAnswer:
         return answers.ModuleListAnswer(
             module_list=["none"], module_detail={"none": {"model_free": False, "sliders": []}}
         )
 
-    @router.get(f"{PREFIX}/control_types", summary="Kinds of ControlNet: none")
+    @router.get(f"{PREFIX}/control_types", description="Kinds of ControlNet: none")
     def control_types() -> answers.ControlTypesAnswer:
         every = {
             "module_list": ["none"], "model_list": ["None"], "default_option": "none",

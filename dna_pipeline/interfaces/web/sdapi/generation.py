@@ -59,9 +59,8 @@ async def generate(site: Site, http: HttpRequest, request: Img2ImgRequest) -> di
         Refusal, Refused: of the request. Held, JobFailed, ClientGone: of its jobs, as `result_of`.
         NoPipeline: none redraws pictures. NoSuchFile: somebody removed the results.
     """
-    pipeline = img2img_pipeline(site.config)
-    await require_open(site, pipeline.name)
     order = await site.ask(_prepare, site, request)
+    await require_open(site, order.translation.values["pipeline"])
     jobs = await site.ask(_submit, site, order)
     ended, is_whole = await _wait(site, http, jobs)
     warnings = [*order.translation.warnings]
