@@ -16,6 +16,7 @@ bench.py intake --files 100000 --originals archive          a full inbox, taken 
 bench.py pictures                           PNG, border_key, cut-outs and the preview of a mesh
 bench.py sheet --results 1000        a contact sheet, written and opened in Chromium
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
+bench.py serve --jobs 1000000        the server: its answers, streams, uploads, the daemon's rate
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -49,6 +50,7 @@ BENCHES = {
     "convert": "from a checkpoint in one file, of full size, to a Diffusers folder",
     "sheet": "a contact sheet: to write it, its size, and to open it in Chromium",
     "idle": "what the daemon costs while nothing is to be done",
+    "serve": "the server: time of its answers, memory of streams and uploads, the daemon's rate",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

@@ -9,7 +9,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPMessage
+from email.message import Message
 from typing import Any
 
 TIMEOUT_S = 120
@@ -19,7 +19,7 @@ TIMEOUT_S = 120
 class Answer:
     status: int
     body: bytes
-    headers: HTTPMessage
+    headers: Message
 
     @property
     def json(self) -> Any:

@@ -63,6 +63,7 @@ class StandIn:
         fails: gives the failure of a job, or None; called with its row.
         gate: jobs wait until it is set.
         ran: ids of the jobs that ran, in order.
+        data_of: gives the bytes of a file; called with its job and its role.
     """
 
     def __init__(self, config: Config) -> None:
@@ -73,6 +74,7 @@ class StandIn:
         self.gate = threading.Event()
         self.gate.set()
         self.ran: list[str] = []
+        self.data_of: Callable[[Job, str], bytes] = lambda job, role: f"{role} of {job.id}".encode()
         self.load_failure: Failure | None = None
 
     @contextmanager
@@ -136,7 +138,7 @@ class StandIn:
             kinds.append((".turntable.mp4", "turntable", "video/mp4"))
         files: list[dict[str, Any]] = []
         for suffix, role, media_type in kinds:
-            data = f"{role} of {job.id}".encode()
+            data = self.data_of(job, role)
             (folder / f"{job.stem}{suffix}").write_bytes(data)
             files.append({
                 "path": f"{job.stem}{suffix}", "role": role, "media_type": media_type,

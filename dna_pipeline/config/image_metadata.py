@@ -96,8 +96,17 @@ def of_a1111(text: str) -> dict[str, Any]:
 def labels_of_a1111(text: str) -> dict[str, str]:
     """All that the text `parameters` says, by the labels that AUTOMATIC1111 has for it."""
     prompt, negative, pairs = _parts_of_a1111(text)
-    values = {key: value.strip() for key, value in pairs.items()}
+    values = {key: _unquoted(value.strip()) for key, value in pairs.items()}
     return {"Prompt": prompt, "Negative prompt": negative} | values
+
+
+def _unquoted(text: str) -> str:
+    """The value that AUTOMATIC1111 wrote in quotes, since it has a comma or a colon."""
+    try:
+        value = json.loads(text) if text.startswith('"') else text
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
 
 
 def _parts_of_a1111(text: str) -> tuple[str, str, dict[str, str]]:

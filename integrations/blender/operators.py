@@ -88,7 +88,7 @@ class ReloadLatest(bpy.types.Operator):
                 inbox, stem, name=collection.get(results.NAME, "")
             )
             if path is None:
-                raise ValueError(f"There is no {inbox}/latest/{stem}.glb in the outbox")
+                raise ValueError(f"There is no finished {stem}.glb of the inbox {inbox}")
             results.replace(collection, path)
         except (OSError, RuntimeError, ValueError) as error:
             self.report({"ERROR"}, str(error).strip())

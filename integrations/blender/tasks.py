@@ -1,4 +1,4 @@
-"""Images that were sent and are not finished. A thread for each watches the folders, and one timer
+"""Images that were sent and are not finished. A thread for each follows its job, and one timer
 watches the threads."""
 
 from __future__ import annotations
@@ -47,9 +47,12 @@ class Task(threading.Thread):
 
     def _look(self, drop: Drop) -> State:
         try:
-            return self._client.state(drop)
-        except OSError as error:  # a network share may come back
+            state = self._client.state(drop)
+            if state.kind == "completed":
+                state.paths("mesh")  # from a server they are downloaded here, not by the timer
+        except OSError as error:  # a network share or a server may come back
             return State("waiting", str(error))
+        return state
 
     def stop(self) -> None:
         self._stopped.set()

@@ -57,6 +57,9 @@ class StubProber:
             return NotReadable("cannot be read: Permission denied")
         return Probed(64, 48)
 
+    def close(self) -> None:
+        pass
+
 
 class Site:
     """One inbox called `in`, its outbox and ledger. `restart` is a new process on the same disk."""

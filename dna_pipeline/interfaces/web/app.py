@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from fastapi import FastAPI
 
 from dna_pipeline import __version__
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web import docs_page, login, metrics
 from dna_pipeline.interfaces.web.access import Access
 from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
+from dna_pipeline.interfaces.web.openapi import use_document
 from dna_pipeline.interfaces.web.page.routes import make_router as page
 from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.v1 import errors as v1_errors
+from dna_pipeline.interfaces.web.v1 import routes as v1
 
 MIB = 1 << 20
 
@@ -27,6 +31,8 @@ def make_app(site: Site, access: Access | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[None]:
+        with suppress(ConfigError):  # each request says why there is no ledger
+            await site.ask(site.submissions.ledger)
         yield
         await site.ask(site.close)
 
@@ -46,4 +52,7 @@ def make_app(site: Site, access: Access | None = None) -> FastAPI:
     app.include_router(old_api(site))
     app.include_router(sdapi(site))
     app.include_router(page(site))
+    app.include_router(v1.make_router(site))
+    v1_errors.add_handlers(app, site)
+    use_document(app)
     return app

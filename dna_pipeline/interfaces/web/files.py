@@ -18,7 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import Hide, hide_in, path_hider
+from dna_pipeline.interfaces.web.texts import Hide, hide_in
 from dna_pipeline.operations.serving.result_files import (
     ERROR_TEXT,
     REPORTS,
@@ -74,7 +74,7 @@ async def respond(site: Site, request: Request, file: ResultFile) -> Response:
         NoSuchFile: it went meanwhile.
     """
     if file.role in REPORTS and file.bytes <= MAX_REPORT_BYTES:
-        data = await run_sync(_read_report, file, path_hider(site.config), limiter=_limiter())
+        data = await run_sync(_read_report, file, site.hide, limiter=_limiter())
         if data is not None:
             return _with_headers(Response(data, media_type=file.media_type), file, _tag(data))
     response = _FileResponse(file)
@@ -94,8 +94,7 @@ def _limiter() -> CapacityLimiter:
 
 def _read_report(file: ResultFile, hide: Hide) -> bytes | None:
     """Read a report and shorten the paths of the server in it; None if it names none."""
-    with file.open() as opened:
-        data = opened.readall()
+    data = file.read()
     if file.role == ERROR_TEXT:
         return _if_other(data, hide(data.decode("utf-8", "replace")).encode())
     try:
@@ -118,7 +117,8 @@ def _tag(data: bytes) -> str:
 def _is_unchanged(request: Request, tag: str) -> bool:
     """True if the client has these very bytes already."""
     known = request.headers.get("if-none-match", "")
-    return tag in (part.strip().removeprefix("W/") for part in known.split(","))
+    tags = [part.strip().removeprefix("W/") for part in known.split(",")]
+    return tag in tags or tags == ["*"]
 
 
 def _with_headers(response: Response, file: ResultFile, tag: str) -> Response:

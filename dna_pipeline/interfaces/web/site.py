@@ -12,7 +12,10 @@ from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
 from dna_pipeline.config.schema import Config
+from dna_pipeline.interfaces.web.texts import PathHider
 from dna_pipeline.operations.serving.awaited import Presence
+from dna_pipeline.operations.serving.board import Board
+from dna_pipeline.operations.serving.drops import Drops
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
 from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.submissions import Submissions
@@ -38,6 +41,9 @@ class Site:
         self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
         self._feed_turns: CapacityLimiter | None = None
+        self.drops = Drops(config, self.readers, self.submissions)
+        self.board = Board(config)
+        self.hide = PathHider(config)
 
     def close(self) -> None:
         """End the feed, and close all connections. May wait for files."""

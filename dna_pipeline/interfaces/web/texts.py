@@ -28,31 +28,40 @@ _ANY_PATH = re.compile(
 )
 
 
-def path_hider(config: Config) -> Hide:
-    """Make a function that shortens the paths of the server in a text.
+class PathHider:
+    """Shortens the paths of the server in texts.
 
     A path below a folder of pipeline.yaml begins with that folder's name instead: `data/models/…`,
     `outbox/mesh/…`, `mesh/chair.png` for an inbox. Of other paths, only the last part stays.
     """
-    names = _names(config)
-    pattern = "|".join(re.escape(folder) for folder in sorted(names, key=len, reverse=True))
-    known = re.compile(f"(?:{pattern}){_END}")
-    parent = re.compile(re.escape(str(config.file.parent)) + r"[/\\]")
 
-    def hide(text: str) -> str:
+    def __init__(self, config: Config) -> None:
+        self._names = _names(config)
+        pattern = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
+        self._known = re.compile(f"(?:{pattern}){_END}")
+
+    def __call__(self, text: str) -> str:
+        """Shorten all paths in a message."""
         if "/" not in text and "\\" not in text:
             return text
-        text = known.sub(lambda match: names[match[0]], text)
-        if config.file.parent != config.file.parent.parent:
-            text = parent.sub("", text)
-        return _ANY_PATH.sub(lambda match: f"…/{match['name']}", text)
+        return _ANY_PATH.sub(lambda match: f"…/{match['name']}", self.known(text))
 
-    return hide
+    def known(self, text: str) -> str:
+        """Shorten only the paths below folders of pipeline.yaml: for texts that people wrote, such
+        as prompts, in which other strokes stand for something else."""
+        if "/" not in text and "\\" not in text:
+            return text
+        return self._known.sub(lambda match: self._names[match[0]], text)
+
+
+path_hider = PathHider
 
 
 def _names(config: Config) -> dict[str, str]:
     """Names by which clients know the folders of pipeline.yaml, by their paths."""
     folders: dict[Path, str] = {}
+    if config.file.parent != config.file.parent.parent:
+        folders[config.file.parent] = "."
     for inbox in config.inboxes:
         folders |= dict.fromkeys(inbox.source_roots, "source_roots")
     folders |= {inbox.path: inbox.name for inbox in config.inboxes}

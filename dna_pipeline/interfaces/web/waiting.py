@@ -125,7 +125,7 @@ async def follow(
     Raises:
         Held, ClientGone: as `result_of` does.
     """
-    patience, looked_at = Patience(), -LOOK_S
+    waited, looked_at = Waited(), -LOOK_S
     async with aclosing(site.events(job, quiet_s=LOOK_S)) as portions:
         async for events in portions:
             yield events
@@ -134,7 +134,7 @@ async def follow(
             if events and time.monotonic() - looked_at < LOOK_S:
                 continue
             looked_at = time.monotonic()
-            if await _has_ended(site, job, patience):
+            if await _has_ended(site, job, waited):
                 return
             if is_gone is not None and await is_gone():
                 raise ClientGone
@@ -148,14 +148,14 @@ async def outcome(site: Site, job: str) -> Ended:
     return Ended(row)
 
 
-class Patience:
-    """Knows how long the same obstacle has been in the way."""
+class Waited:
+    """Measures how long the same obstacle has been in the way."""
 
     def __init__(self) -> None:
         self._code: str | None = None
         self._since = 0.0
 
-    def is_over(self, obstacle: Obstacle | None) -> bool:
+    def is_too_long(self, obstacle: Obstacle | None) -> bool:
         """True if the obstacle has stood for as long as it may."""
         now = time.monotonic()
         if obstacle is None or obstacle.code != self._code:
@@ -166,13 +166,13 @@ class Patience:
         return now - self._since >= grace_s
 
 
-async def _has_ended(site: Site, job: str, patience: Patience) -> bool:
+async def _has_ended(site: Site, job: str, waited: Waited) -> bool:
     """True if the job has ended. Raises `Held` if it does not go on for too long."""
     standing = await site.ask(awaited.standing, site.readers, site.presence, job)
     if standing.has_ended:
         return True
     obstacle = standing.obstacle
-    if obstacle is None or not patience.is_over(obstacle):
+    if obstacle is None or not waited.is_too_long(obstacle):
         return False
     if await site.ask(awaited.withdraw, site.submissions, job, obstacle):
         raise Held(obstacle, job)

@@ -1,12 +1,13 @@
-"""What a request that waits for a job has to know: whether the job can go on, and how it ended."""
+"""State of a job for which a request waits: whether it can go on, and whether it has ended."""
 
 from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
-from dna_pipeline.base.errors import Paused, RetryWait
+from dna_pipeline.base.errors import ConfigError, Paused, RetryWait
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import requests
 from dna_pipeline.operations.daemon.lock import is_held
@@ -90,13 +91,14 @@ def obstacle_of_pipeline(readers: Readers, presence: Presence, pipeline: str) ->
     """Find out why a job of this pipeline would not run if it were queued now; None if it would.
 
     Known before are only the lack of a daemon, and pauses; the daemon looks at everything else
-    when it is the job's turn. Raises `ConfigError` if the ledger cannot be read.
+    when it is the job's turn. A daemon that has just started may still be making the ledger.
     """
     if not presence.is_here():
         return Obstacle(NO_DAEMON, NO_DAEMON_DETAIL)
-    with readers.lend() as queries:
-        why = queries.pause_of(pipeline)
-    return None if why is None else Obstacle(Paused.code, why)
+    with suppress(ConfigError), readers.lend() as queries:
+        if (why := queries.pause_of(pipeline)) is not None:
+            return Obstacle(Paused.code, why)
+    return None
 
 
 def withdraw(submissions: Submissions, job: str, obstacle: Obstacle) -> bool:

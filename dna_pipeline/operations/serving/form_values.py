@@ -71,8 +71,8 @@ def parameters_of(stage_type: str, fields: Mapping[str, Any]) -> dict[str, Any]:
             problems.append(FieldProblem(name, str(error)))
     values = {name: values[name] for name in fields if name in values}
     document = Document({stage_type: values}, {(): 0}, "the request")
-    own, found = check_params(stage, document, (stage_type,), values)
-    for problem in found:
+    own, wrong = check_params(stage, document, (stage_type,), values)
+    for problem in wrong:
         name = problem.where.removeprefix(f"{stage_type}.")
         text = problem.text.removeprefix(f"{problem.where}: ")
         problems.append(FieldProblem(name, text))

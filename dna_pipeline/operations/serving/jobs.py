@@ -39,12 +39,12 @@ def read(readers: Readers, name: str) -> dict[str, Any] | None:
 
 def events(readers: Readers, job_id: str, after: int) -> list[dict[str, Any]]:
     """Read all events of a job after a number, oldest first. Raises `ConfigError`."""
-    found: list[dict[str, Any]] = []
+    result: list[dict[str, Any]] = []
     with readers.lend() as queries:
         while some := queries.events(job_id, after):
-            found += some
+            result += some
             after = some[-1]["id"]
-    return found
+    return result
 
 
 def last_event(readers: Readers) -> int:

@@ -37,9 +37,9 @@ def find_model(config: Config, text: str) -> str | None:
     text = text.strip()
     if text in config.models:
         return text
-    wanted = _normal(text)
+    spelling = _normal(text)
     for name, provider in config.models.declared.items():
-        if wanted in _spellings(config, provider.weight_paths):
+        if spelling in _spellings(config, provider.weight_paths):
             return name
     return None
 
@@ -47,15 +47,15 @@ def find_model(config: Config, text: str) -> str | None:
 def _spellings(config: Config, paths: Iterable[Path]) -> set[str]:
     """A model's paths: absolute, below the data folder, with `data/` before it, and the name
     alone."""
-    found: set[str] = set()
+    spellings: set[str] = set()
     for path in paths:
-        found |= {_normal(str(path)), path.name}
+        spellings |= {_normal(str(path)), path.name}
         if path.is_relative_to(config.data):
             below = path.relative_to(config.data).as_posix()
-            found |= {below, f"data/{below}", f"{config.data.name}/{below}"}
+            spellings |= {below, f"data/{below}", f"{config.data.name}/{below}"}
         if path.is_relative_to(config.file.parent):
-            found.add(path.relative_to(config.file.parent).as_posix())
-    return found
+            spellings.add(path.relative_to(config.file.parent).as_posix())
+    return spellings
 
 
 def _normal(text: str) -> str:

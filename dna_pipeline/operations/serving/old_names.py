@@ -48,11 +48,11 @@ def files_by_kind(job: Record) -> dict[str, NamedFile]:
     Args:
         job: as `Queries.job` gives it.
     """
-    found: dict[str, NamedFile] = {}
+    chosen: dict[str, NamedFile] = {}
     for named in _named_files(job):
-        if named.kind not in found or _is_better(named, found[named.kind]):
-            found[named.kind] = named
-    return found
+        if named.kind not in chosen or _is_better(named, chosen[named.kind]):
+            chosen[named.kind] = named
+    return chosen
 
 
 def _is_better(named: NamedFile, before: NamedFile) -> bool:

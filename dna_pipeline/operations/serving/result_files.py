@@ -112,6 +112,11 @@ class ResultFile:
         except OSError as error:
             raise NoSuchFile(f"{self.name} cannot be read ({error.strerror})") from None
 
+    def read(self) -> bytes:
+        """Read the whole file. Raises `NoSuchFile` as `open` does."""
+        with self.open() as file:
+            return file.readall()
+
 
 def find_file(
     config: Config, queries: Queries, job_id: str, *, role: str | None = None,

@@ -75,4 +75,4 @@ def _with(fields: dict[str, Any], key: str | None, schedule: str) -> dict[str, A
 
 def _plain(text: str) -> str:
     words = text.casefold().replace("++", "pp").replace(" ", "_").replace("-", "_")
-    return words.removesuffix("_scheduler").removeprefix("k_")
+    return words.removesuffix("scheduler").rstrip("_").removeprefix("k_")

@@ -1,4 +1,4 @@
-"""What an endpoint answers when it cannot do what it is asked: `{"detail": …}`, as FastAPI does."""
+"""Answers of endpoints that cannot do what they are asked: `{"detail": …}`, as FastAPI does."""
 
 from __future__ import annotations
 

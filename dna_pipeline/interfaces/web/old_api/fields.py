@@ -1,4 +1,4 @@
-"""What a request brings: fields of a form of any kind, or of JSON, and the image."""
+"""Contents of requests: fields of a form of any kind, or of JSON, and the image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the models are there, and loading them before a job needs them."""
+"""State of the models, and loading them before a job needs them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dna_pipeline.interfaces.web.old_api.errors import Refusal
 from dna_pipeline.interfaces.web.old_api.fields import Fields
 from dna_pipeline.interfaces.web.site import Record, Site
 from dna_pipeline.interfaces.web.texts import path_hider
-from dna_pipeline.interfaces.web.waiting import ClientGone, Held, IsGone, Patience
+from dna_pipeline.interfaces.web.waiting import ClientGone, Held, IsGone, Waited
 from dna_pipeline.operations.serving import form_values, model_loads, pipelines
 from dna_pipeline.operations.serving.awaited import NO_DAEMON, NO_DAEMON_DETAIL, Obstacle
 from dna_pipeline.operations.serving.pipelines import NoPipeline
@@ -32,7 +32,7 @@ async def health(site: Site) -> Record:
 
 
 async def info(site: Site, kind: str) -> Record:
-    """What is known of the model for pictures (`img2img`) or meshes (`triposr`)."""
+    """Describe the model for pictures (`img2img`) or meshes (`triposr`)."""
     loaded, _ = await site.ask(_is_loaded, site, kind)
     return {
         "loaded": loaded,
@@ -78,9 +78,9 @@ async def load_model(site: Site, fields: Fields, is_gone: IsGone) -> Record:
     text = next((str(fields[n]) for n in NAMES if not form_values.is_blank(fields.get(n))), "")
     model = await site.ask(model_loads.find_model, site.config, text)
     if model is None:
-        known = ", ".join(site.config.models.declared) or "none"
+        names = ", ".join(site.config.models.declared) or "none"
         what = f"no model {text[:100]!r} is configured" if text else "name a model"
-        raise Refusal(400, f"{what}; there are: {known}", "unknown_model")
+        raise Refusal(400, f"{what}; there are: {names}", "unknown_model")
     return _success(model, await _load(site, model, is_gone))
 
 
@@ -92,8 +92,8 @@ async def load_triposr(site: Site, fields: Fields, is_gone: IsGone) -> Record:
         NoPipeline: no pipeline makes meshes.
         Refusal, Held: as `load_model` does.
     """
-    given = {name: fields[name] for name in ("chunk_size",) if name in fields}
-    size = form_values.parameters_of("triposr", given).get("chunk_size")
+    sent = {name: fields[name] for name in ("chunk_size",) if name in fields}
+    size = form_values.parameters_of("triposr", sent).get("chunk_size")
     _pipeline(site, "triposr")
     model = _model_name(site, "triposr")
     if model is None:
@@ -122,14 +122,14 @@ async def _load(site: Site, model: str, is_gone: IsGone) -> Record:
     if not await site.ask(site.presence.is_here):
         raise Held(Obstacle(NO_DAEMON, NO_DAEMON_DETAIL))
     number = await site.ask(model_loads.request, site.submissions, model)
-    patience, looks = Patience(), 0
+    waited, looks = Waited(), 0
     while True:
         row = await site.ask(model_loads.state, site.readers, number)
         if row is None or row["state"] in ("done", "failed"):
             return _loaded(site, model, row)
         here = await site.ask(site.presence.is_here)
         obstacle = None if here else Obstacle(NO_DAEMON, NO_DAEMON_DETAIL)
-        if obstacle is not None and patience.is_over(obstacle):
+        if obstacle is not None and waited.is_too_long(obstacle):
             await site.ask(model_loads.withdraw, site.submissions, number)
             raise Held(obstacle)
         looks += 1

@@ -19,9 +19,10 @@ from dna_pipeline.operations.serving.model_loads import kept_chunk_size
 from dna_pipeline.operations.submit import Submission
 
 OWN_FIELDS = {
-    "img2img": frozenset({"image"}),
-    "triposr": frozenset({"image", "remove_background"}),
+    "img2img": frozenset({"image", "token"}),
+    "triposr": frozenset({"image", "remove_background", "token"}),
 }
+"""Fields that are no parameters of a stage."""
 PROMPTS = ("positive_prompt", "prompt", "negative_prompt")
 OLD_PLACE: dict[str, Any] = {"scale": None, "origin": None}
 """Size and place of meshes as the model makes them, which the old clients expect."""
@@ -81,34 +82,33 @@ async def _values(
 
 
 def _img2img_values(fields: Fields) -> tuple[dict[str, Any], list[str]]:
-    known = _known(fields, "img2img")
+    words, remarks = sampler_words.nearest(fields)
     for name in PROMPTS:
-        if isinstance(text := known.get(name), str):
-            known[name] = plain(text)
-    if _is_mask(known.get("mask")):
-        known["mask"] = "file"
-    known, remarks = sampler_words.nearest(known)
-    return {"img2img": form_values.parameters_of("img2img", known)}, remarks
+        if isinstance(text := words.get(name), str):
+            words[name] = plain(text)
+    if _is_mask(words.get("mask")):
+        words["mask"] = "file"
+    return {"img2img": form_values.parameters_of("img2img", words)}, remarks
 
 
 async def _mesh_values(
     site: Site, pipeline: Pipeline, fields: Fields
 ) -> tuple[dict[str, Any], list[str]]:
     values: dict[str, Any] = {}
-    params = OLD_PLACE | form_values.parameters_of("triposr", _known(fields, "triposr"))
+    params = OLD_PLACE | form_values.parameters_of("triposr", fields)
     if "chunk_size" not in params:
         kept = await site.ask(kept_chunk_size, site.readers)
         params |= {} if kept is None else {"chunk_size": kept}
     values["triposr"] = params
-    wanted = _switch(fields, "remove_background")
+    is_cut = _switch(fields, "remove_background")
     has_stage = pipelines.last_stage(pipeline, "remove_background") is not None
     remarks: list[str] = []
-    if wanted is False and has_stage:
+    if is_cut is False and has_stage:
         values |= {s.id: False for s in pipeline.stages if s.type == "remove_background"}
-    elif wanted and not has_stage:
+    elif is_cut and not has_stage:
         text = f"The pipeline {pipeline.name} has no stage remove_background"
         remarks.append(f"{text}: the background was left as it is.")
-    if wanted is not False and has_stage:
+    if is_cut is not False and has_stage:
         values |= _matte_values(fields)
     return values, remarks
 
@@ -121,18 +121,12 @@ def _matte_values(fields: Fields) -> dict[str, Any]:
     return {"remove_background": params} if params else {}
 
 
-def _known(fields: Fields, stage: str) -> Fields:
-    """The fields that are parameters of the stage."""
-    names = form_values.names_of(stage)
-    return {name: value for name, value in fields.items() if name in names}
-
-
 def _unknown(kind: str, fields: Mapping[str, Any]) -> list[str]:
     """A remark about each field that nothing reads."""
-    known = OWN_FIELDS[kind] | form_values.names_of(kind)
+    read = OWN_FIELDS[kind] | form_values.names_of(kind)
     if kind == "triposr":
-        known |= form_values.names_of("remove_background")
-    names = [name for name in fields if name not in known and name != "token"]
+        read |= form_values.names_of("remove_background")
+    names = [name for name in fields if name not in read]
     return [f"The field {name[:60]!r} is not known, and was passed over." for name in names[:10]]
 
 

@@ -93,12 +93,12 @@ def _add_jobs(router: APIRouter, site: Site) -> None:
 
     @router.get("/api/jobs/{job_id}")
     async def job_state(job_id: str) -> Response:
-        job = await _found(site, job_id)
+        job = await _read(site, job_id)
         return JSONResponse(await answers.job_answer(site, job))
 
     @router.get("/api/jobs/{job_id}/events")
     async def job_events(request: Request, job_id: str) -> Response:
-        job = await _found(site, job_id)
+        job = await _read(site, job_id)
         after = _number(request.headers.get("last-event-id"))
         if after and await site.ask(streams.is_read, site, job, after):
             return Response(status_code=204)  # tells an EventSource not to connect again
@@ -125,7 +125,7 @@ def _queued(accepted: Accepted) -> Record:
     return body | ({"warnings": accepted.remarks} if accepted.remarks else {})
 
 
-async def _found(site: Site, name: str) -> Record:
+async def _read(site: Site, name: str) -> Record:
     """Read a job. Raises `Refusal` if there is none."""
     if (job := await site.ask(jobs.read, site.readers, name)) is None:
         raise _no_job(name)

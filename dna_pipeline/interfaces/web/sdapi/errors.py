@@ -17,7 +17,6 @@ from dna_pipeline.config.sentences import shown
 from dna_pipeline.interfaces.web.sdapi.answers import ErrorAnswer
 from dna_pipeline.interfaces.web.sdapi.plain_json import Json
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, JobFailed
 from dna_pipeline.operations.lookup import sentence
 from dna_pipeline.operations.serving.pipelines import NoPipeline
@@ -83,7 +82,6 @@ def shaped(
 
 def route_class(site: Site) -> type[APIRoute]:
     """Make the class of routes whose errors have the shape of this API."""
-    hide = path_hider(site.config)
 
     class SdapiRoute(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
@@ -93,7 +91,7 @@ def route_class(site: Site) -> type[APIRoute]:
                 try:
                     return await handle(request)
                 except Exception as error:
-                    if (answer := answer_of(error, hide)) is None:
+                    if (answer := answer_of(error, site.hide)) is None:
                         raise
                     return answer
 
@@ -170,7 +168,7 @@ def _wrong_values(error: RequestValidationError) -> str:
 
 def _wrong_value(problem: Mapping[str, Any]) -> str:
     place = ".".join(str(part) for part in problem["loc"][1:2])
-    text = str(problem["msg"])
+    text = str(problem["msg"]).replace("Input should", "should").partition(", unable to")[0]
     if problem["type"] == "json_invalid":
         return "the body is no JSON"
     if not place:

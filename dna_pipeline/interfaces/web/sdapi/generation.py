@@ -19,7 +19,7 @@ from dna_pipeline.interfaces.web.sdapi.plain_json import plain
 from dna_pipeline.interfaces.web.sdapi.requests import Img2ImgRequest
 from dna_pipeline.interfaces.web.sdapi.translation import Surroundings, Translation, translate
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import hide_in, path_hider
+from dna_pipeline.interfaces.web.texts import hide_in
 from dna_pipeline.interfaces.web.waiting import (
     Ended,
     Held,
@@ -59,9 +59,8 @@ async def generate(site: Site, http: HttpRequest, request: Img2ImgRequest) -> di
         Refusal, Refused: of the request. Held, JobFailed, ClientGone: of its jobs, as `result_of`.
         NoPipeline: none redraws pictures. NoSuchFile: somebody removed the results.
     """
-    pipeline = img2img_pipeline(site.config)
-    await require_open(site, pipeline.name)
     order = await site.ask(_prepare, site, request)
+    await require_open(site, order.translation.values["pipeline"])
     jobs = await site.ask(_submit, site, order)
     ended, is_whole = await _wait(site, http, jobs)
     warnings = [*order.translation.warnings]
@@ -90,7 +89,7 @@ def surroundings_of(site: Site) -> Surroundings:
 def _prepare(site: Site, request: Img2ImgRequest) -> Order:
     translation = translate(request, surroundings_of(site))
     if (problem := lora_problem(site.config, request.prompt or "")) is not None:
-        raise Refusal(f"prompt: {path_hider(site.config)(problem)}", code="unknown_lora")
+        raise Refusal(f"prompt: {site.hide(problem)}", code="unknown_lora")
     images = request.init_images or []
     used = sorted(set(translation.pictures))
     decoded_images = {place: decoded(images[place], f"init_images[{place}]") for place in used}
@@ -156,8 +155,8 @@ def _answer(
             data = opened.read()
         text = texts_in(data).get("parameters", "")
         generated.append(Generated(one.job, data, text))
-    hide = path_hider(site.config)
-    info = info_of(request, order.translation, generated, hide_in(warnings, hide), hide)
+    said = hide_in(warnings, site.hide)
+    info = info_of(request, order.translation, generated, said, site.hide)
     is_sent = request.send_images is not False
     return {
         "images": [encoded(one.data) for one in generated] if is_sent else [],

@@ -8,6 +8,8 @@ import re
 
 from dna_pipeline.interfaces.web.sdapi.errors import Refusal
 
+LEAST_BYTES = 16
+"""Fewer bytes are no picture in any format."""
 _HEAD_CHARS = 200
 _DATA_URL = re.compile(r"\s*data:[^,]*?;base64\s*,", re.IGNORECASE)
 _BLANK = re.compile(r"\s+")
@@ -42,8 +44,8 @@ def decoded(text: str, place: str) -> bytes:
             f"{place}: that is no base64; send the bytes of a PNG, JPEG or WebP in base64",
             code="image_unreadable",
         ) from None
-    if not data:
-        raise Refusal(f"{place}: the picture is empty", code="image_unreadable")
+    if len(data) < LEAST_BYTES:
+        raise Refusal(f"{place}: that is too short for a picture", code="image_unreadable")
     return data
 
 

@@ -58,7 +58,7 @@ def _add_generation(router: APIRouter, site: Site) -> None:
         f"{PREFIX}/img2img",
         response_model=answers.GenerationAnswer,
         responses=responses(400, 404, 409, 422, 501, 503),
-        summary="Redraw a picture, and wait for the result",
+        description="Redraw a picture, and wait for the result",
     )
     async def img2img(http: HttpRequest, request: Img2ImgRequest) -> Json:
         return Json(await generate(site, http, request))
@@ -66,7 +66,7 @@ def _add_generation(router: APIRouter, site: Site) -> None:
     @router.post(
         f"{PREFIX}/png-info",
         responses=responses(400, 422),
-        summary="Read how a picture was made",
+        description="Read how a picture was made",
     )
     def png_info(request: PngInfoRequest) -> answers.PngInfoAnswer:
         texts = texts_in(decoded(request.image, "image"))
@@ -78,7 +78,7 @@ def _add_generation(router: APIRouter, site: Site) -> None:
 
 
 def _add_not_done(router: APIRouter, path: str, detail: str) -> None:
-    @router.post(path, status_code=501, responses=responses(501), summary="Not done here")
+    @router.post(path, include_in_schema=False)
     def refuse() -> None:
         raise not_done(detail)
 
@@ -139,7 +139,7 @@ def _add_control(router: APIRouter, site: Site) -> None:
     @router.post(
         f"{PREFIX}/options",
         responses=responses(400, 404, 422, 503),
-        summary="Set options for all later requests",
+        description="Set options for all later requests",
     )
     def set_options(options: Annotated[dict[str, Any], Body()]) -> None:
         change_options(site, options)
@@ -149,14 +149,16 @@ def _add_control(router: APIRouter, site: Site) -> None:
         return progress.progress_of(site)
 
     @router.post(
-        f"{PREFIX}/interrupt", responses=responses(503), summary="Cancel the request of this API"
+        f"{PREFIX}/interrupt",
+        responses=responses(503),
+        description="Cancel the request",
     )
     def interrupt() -> dict[str, Any]:
         progress.interrupt(site)
         return {}
 
     @router.post(
-        f"{PREFIX}/skip", responses=responses(503), summary="Cancel the picture that is at work"
+        f"{PREFIX}/skip", responses=responses(503), description="Cancel the picture that is at work"
     )
     def skip() -> None:
         progress.skip(site)
@@ -170,7 +172,7 @@ def _add_control(router: APIRouter, site: Site) -> None:
 
 
 def _add_done_without(router: APIRouter, path: str) -> None:
-    @router.post(path, summary="Nothing needs to be done")
+    @router.post(path, description="Nothing needs to be done")
     def do_nothing() -> dict[str, Any]:
         return {}
 
@@ -179,9 +181,9 @@ def _getter(router: APIRouter) -> Any:
     """Make a decorator for endpoints that answer GET, and HEAD too, which some programs send to
     find out whether the server is there."""
 
-    def get(path: str, summary: str, *statuses: int) -> Any:
+    def get(path: str, description: str, *statuses: int) -> Any:
         def add(endpoint: Any) -> Any:
-            router.get(path, summary=summary, responses=responses(*statuses))(endpoint)
+            router.get(path, description=description, responses=responses(*statuses))(endpoint)
             router.head(path, include_in_schema=False)(endpoint)
             return endpoint
 

@@ -145,9 +145,10 @@ def _counts(request: Img2ImgRequest, images: int, warnings: list[str]) -> tuple[
 
 
 def _refuse_what_is_not_done(request: Img2ImgRequest) -> None:
-    for key, what in (("restore_faces", "faces are not restored"), ("tiling", "no tiles are made")):
-        if getattr(request, key):
-            raise Refusal(f"{key}: {what} here; send false")
+    if request.restore_faces:
+        raise Refusal("restore_faces: faces are not restored here; send false")
+    if request.tiling:
+        raise Refusal("tiling: patterns that repeat are not made here; send false")
 
 
 def _warn_of_seeds(request: Img2ImgRequest, warnings: list[str]) -> None:

@@ -27,8 +27,8 @@ from dna_pipeline.operations.serving.form_values import WrongFields, parameters_
         ("img2img", {"tile": "null"}, {"tile": None}),
         ("img2img", {"loras": {"clay": 1}}, {"loras": {"clay": 1}}),
         ("img2img", {"nothing": "1"}, {}),
-        ("triposr", {"render_video": "true"}, {"turntable": "mesh"}),
-        ("triposr", {"render_video": "1"}, {"turntable": "mesh"}),
+        ("triposr", {"render_video": "true"}, {"turntable": True}),
+        ("triposr", {"render_video": "1"}, {"turntable": True}),
         ("triposr", {"render_video": "0"}, {"turntable": False}),
         ("triposr", {"turntable": "nerf"}, {"turntable": "nerf"}),
         ("triposr", {"bake_texture": 1, "preview": 0}, {"bake_texture": True, "preview": False}),
@@ -49,7 +49,7 @@ def test_values(stage: str, fields: dict[str, Any], expected: dict[str, Any]):
     [
         ("img2img", {"steps": "ten"}, "steps: should be a whole number, not 'ten'"),
         ("img2img", {"denoise": "much"}, "denoise: should be a number, not 'much'"),
-        ("img2img", {"denoise": "2"}, "denoise: should be at most 1"),
+        ("img2img", {"denoise": "2"}, "denoise: should be more than 0 and at most 1"),
         ("img2img", {"cfg": "nan"}, "cfg: should be a number"),
         ("img2img", {"cfg": "1" * 5000}, "cfg: should be a number"),
         ("img2img", {"steps": "1.5"}, "steps: should be a whole number"),
@@ -58,7 +58,7 @@ def test_values(stage: str, fields: dict[str, Any], expected: dict[str, Any]):
         ("img2img", {"cfg": 1, "guidance_scale": 1}, "means the same"),
         ("img2img", {"loras": "[[["}, "loras: cannot be read as JSON"),
         ("triposr", {"bake_texture": "maybe"}, "bake_texture: should be true or false"),
-        ("triposr", {"render_resolution": "33"}, "render_resolution: should be a multiple of 2"),
+        ("triposr", {"render_resolution": "33"}, "a multiple of 2, not 33; write 32"),
     ],
 )
 def test_wrong_values(stage: str, fields: dict[str, Any], text: str):

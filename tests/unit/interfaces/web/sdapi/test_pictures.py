@@ -32,7 +32,7 @@ def test_the_ways_to_write_it(text: str):
 
 @pytest.mark.parametrize(
     "text", ["", "   ", "a", "data:image/png;base64,", "no base64!", "ääää", "<svg>", "aa=aa", "\0",
-             "data:image/png,abcd", "aaaaa"],
+             "data:image/png,abcd", "aaaaa", "aaaa"],
 )  # fmt: skip
 def test_what_is_none(text: str):
     with pytest.raises(Refusal, match=r"^init_images\[2\]: ") as caught:

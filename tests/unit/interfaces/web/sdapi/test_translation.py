@@ -292,7 +292,7 @@ def test_values_of_one_job():
         ({"batch_size": 9, "n_iter": 9}, "come to 81 pictures; ask for at most 64"),
         ({"n_iter": 10**30}, "pictures; ask for at most 64"),
         ({"restore_faces": True}, "restore_faces: faces are not restored here; send false"),
-        ({"tiling": True}, "tiling: no tiles are made here; send false"),
+        ({"tiling": True}, "tiling: patterns that repeat are not made here; send false"),
         ({"width": 512, "resize_mode": 7}, "resize_mode: should be 0"),
         ({"override_settings": {"CLIP_stop_at_last_layers": 13}}, "should be from 1 to 12, not 13"),
         ({"override_settings": {"CLIP_stop_at_last_layers": "x"}}, "should be from 1 to 12"),

@@ -1,0 +1,54 @@
+"""The server of a site of the integration tests, in the process of the test."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import uvicorn
+from starlette.testclient import TestClient
+
+from dna_pipeline.config.schema import Config
+from dna_pipeline.interfaces.web.app import make_app
+from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.operations.serving import submissions
+
+
+@contextmanager
+def client_of(
+    config: Config, monkeypatch: pytest.MonkeyPatch | None = None, prober: Any = None
+) -> Iterator[TestClient]:
+    """A client of a server on that configuration; `prober` takes the place of the child processes
+    that decode."""
+    if monkeypatch is not None:
+        monkeypatch.setattr(submissions, "Prober", prober)
+    with TestClient(make_app(Site(config)), base_url="http://127.0.0.1:8000") as client:
+        yield client
+
+
+@contextmanager
+def server_of(config: Config, tell: Callable[[Site], object] = id) -> Iterator[str]:
+    """The address of a server that listens on a free port of this machine; `tell` gets its site."""
+    site = Site(config)
+    tell(site)
+    options = uvicorn.Config(
+        make_app(site), host="127.0.0.1", port=0, log_config=None,
+        timeout_graceful_shutdown=1,
+    )  # fmt: skip
+    server = uvicorn.Server(options)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    until = time.monotonic() + 20
+    while not server.started:
+        assert thread.is_alive() and time.monotonic() < until, "the server does not start"
+        time.sleep(0.005)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+        assert not thread.is_alive()
