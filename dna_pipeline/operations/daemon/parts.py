@@ -31,6 +31,7 @@ from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
 from dna_pipeline.operations.daemon.model_loads import ModelLoads
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.reporting import Reporting
+from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
@@ -65,6 +66,7 @@ class DaemonParts:
 
     Attributes:
         config: that of the parts; a takeover replaces it.
+        server: the HTTP server beside the daemon; None if there is none.
     """
 
     ledger: Ledger
@@ -75,8 +77,11 @@ class DaemonParts:
     _started: datetime
     """Start of the daemon."""
 
-    def __init__(self, config: Config, executor: ExecutorFactory) -> None:
+    def __init__(
+        self, config: Config, executor: ExecutorFactory, server: ServerProcess | None
+    ) -> None:
         self.config = config
+        self.server = server
         self._make_executor = executor
         self._probe = FolderProbe()
         self._look = self._probe.look
@@ -119,7 +124,7 @@ class DaemonParts:
         )
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,
-            self._config_state, started,
+            self._config_state, started, self._server_state,
         )  # fmt: skip
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
@@ -139,6 +144,9 @@ class DaemonParts:
 
     def _config_state(self) -> dict[str, Any] | None:
         return None if self._takeover is None else self._takeover.state.to_dict()
+
+    def _server_state(self) -> dict[str, Any] | None:
+        return None if self.server is None else self.server.state.to_dict()
 
     def _make_heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]

@@ -1,1 +1,1 @@
-"""What a server needs of the program beside the operations that commands use too."""
+"""Operations of a server, beside those that commands use too."""
