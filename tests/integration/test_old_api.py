@@ -312,7 +312,9 @@ def test_a_mask(client: OldClient, config: Config, daemon: StandIn):
         ({"seed": 2**63}, "seed"), ({"seed": "1.5"}, "seed"), ({"mark_prompt": "x"}, "mark_prompt"),
         ({"cfg": 1, "guidance_scale": 2}, "guidance_scale"), ({"loras": "clay"}, "loras"),
         ({"model": "nobody"}, "model"),
-        ({"mask": "file"}, ""), ({"mask": "/etc/passwd.png"}, ""),
+        ({"positive_prompt": "__no_such_file__"}, "positive_prompt"),
+        ({"steps": 1, "denoise": 0.1}, "steps"),
+        ({"mask": "file"}, "mask"), ({"mask": "/etc/passwd.png"}, "mask"),
     ],
 )  # fmt: skip
 def test_wrong_fields(
@@ -692,6 +694,27 @@ def test_a_client_that_goes_away(client: OldClient, config: Config, daemon: Stan
         connection.sendall(head.encode() + body[: len(body) // 2])
     time.sleep(0.3)
     assert len(rows(config)) == 1
+
+
+def test_the_pipelines_of_serve(config: Config):
+    """A picture is asked for, so the answer is one, whatever else the pipeline makes."""
+    text = config.file.read_text()
+    config.file.write_text(f"{text}serve: {{img2img: restyle_to_mesh, triposr: restyle_to_mesh}}\n")
+    config = load_config(config.file, {})
+    with served(config) as address, StandIn(config).running():
+        client = OldClient(address)
+        answer = client.form("/api/img2img", {"seed": 4}, image=PICTURE)
+        assert answer.status == 200, answer.body
+        body = answer.json
+        assert job_row(config, body["job_id"])["pipeline"] == "restyle_to_mesh"
+        name = f"image of {body['job_id']}".encode()
+        assert base64.b64decode(body["image"].partition(",")[2]) == name
+        assert client.get(body["output_path"]).body == name
+        assert client.get(f"/api/jobs/{body['job_id']}").json["result"]["image"] == body["image"]
+        mesh = client.form("/api/triposr", {"remove_background": 0}, image=PICTURE).json
+        assert mesh["mesh_url"]
+        stages = [stage["type"] for stage in job_row(config, mesh["job_id"])["stages"]]
+        assert stages == ["img2img", "triposr"]
 
 
 def test_a_configuration_without_such_pipelines(tmp_path: Path, quiet: None):

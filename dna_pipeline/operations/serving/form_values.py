@@ -81,6 +81,12 @@ def parameters_of(stage_type: str, fields: Mapping[str, Any]) -> dict[str, Any]:
     return own
 
 
+def spelling_of(stage_type: str, parameter: str, fields: Mapping[str, Any]) -> str:
+    """Find the name under which a form sets a parameter of that stage; "" if it does not."""
+    aliases = registry.stage_class(stage_type).aliases
+    return next((name for name in fields if aliases.get(name, name) == parameter), "")
+
+
 def switch(value: object) -> bool:
     """Read a switch. Raises ValueError for anything that is neither yes nor no."""
     if isinstance(value, bool):

@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
+from dna_pipeline.base.errors import JobError
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import Hide, path_hider
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, JobFailed
@@ -66,11 +67,11 @@ class Refusal(Exception):
 
 def field_refusal(name: str, text: str, kind: str = "value_error") -> Refusal:
     """The answer for a wrong field."""
-    return Refusal(422, [_field(name, text, kind)])
+    return Refusal(422, [_field(name, text, kind)], "parameter_invalid")
 
 
 def _field(name: str, text: str, kind: str) -> dict[str, Any]:
-    return {"type": kind, "loc": ["body", name], "msg": text}
+    return {"type": kind, "loc": ["body", *([name] if name else [])], "msg": text}
 
 
 def refusal_of(error: Exception, hide: Hide) -> Refusal | None:
@@ -139,11 +140,24 @@ def failure_text(error: JobFailed) -> str:
 
 def _of_refused(error: Refused, hide: Hide) -> Refusal:
     cause = error.error
-    text = hide(" ".join(part for part in (cause.sentence, cause.detail, cause.hint) if part))
     if cause.code in IMAGE_CODES:
-        return Refusal(400, text, cause.code)
-    name = cause.where.rpartition(".")[2]
-    return Refusal(422, [_field(name, text, "value_error")], cause.code)
+        text = " ".join(part for part in (cause.sentence, cause.detail, cause.hint) if part)
+        return Refusal(400, hide(text), cause.code)
+    return Refusal(422, [_field("", hide(_without_place(cause)), "value_error")], cause.code)
+
+
+def refused_field(error: Refused, name: str, hide: Hide) -> Refusal:
+    """The answer for a field that was refused only when its job was planned."""
+    return Refusal(
+        422, [_field(name, hide(_without_place(error.error)), "value_error")], error.error.code
+    )
+
+
+def _without_place(cause: JobError) -> str:
+    """Say what is wrong, without the key, which the place of a field says, and without the general
+    sentence, which is for people with files."""
+    detail = cause.detail.removeprefix(f"{cause.where}: ")
+    return " ".join(part for part in (detail or cause.sentence, cause.hint) if part)
 
 
 def _later(text: str, code: str) -> Refusal:

@@ -8,15 +8,17 @@ from typing import IO, Any
 
 from starlette.datastructures import UploadFile
 
+from dna_pipeline.base.errors import NoEffectiveSteps
 from dna_pipeline.config.schema import Pipeline
 from dna_pipeline.config.templates import plain
 from dna_pipeline.interfaces.web import waiting
-from dna_pipeline.interfaces.web.old_api.errors import field_refusal
+from dna_pipeline.interfaces.web.old_api.errors import IMAGE_CODES, field_refusal, refused_field
 from dna_pipeline.interfaces.web.old_api.fields import Fields, from_text, image_of
 from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.serving import form_values, pipelines, sampler_words
 from dna_pipeline.operations.serving.model_loads import kept_chunk_size
-from dna_pipeline.operations.submit import Submission
+from dna_pipeline.operations.submit import Refused, Submission
 
 OWN_FIELDS = {
     "img2img": frozenset({"image", "token"}),
@@ -60,9 +62,21 @@ async def submit(site: Site, kind: str, fields: Fields, *, waits: bool) -> Accep
     if waits:
         values["priority"] = site.config.serve.priority
         await waiting.require_open(site, pipeline.name)
-    submission = Submission(name, stream, mask)
-    job = await site.ask(site.submissions.submit, submission, values)
+    try:
+        job = await site.ask(site.submissions.submit, Submission(name, stream, mask), values)
+    except Refused as error:
+        if error.error.code in IMAGE_CODES:
+            raise
+        raise refused_field(error, _place(kind, fields, error), path_hider(site.config)) from None
     return Accepted(job, pipeline.name, remarks)
+
+
+def _place(kind: str, fields: Fields, error: Refused) -> str:
+    """The field that a job was refused for, as the client spells it; "" for several together."""
+    if error.error.code == NoEffectiveSteps.code:
+        return "steps"
+    _, _, parameter = error.error.where.partition(".")
+    return form_values.spelling_of(kind, parameter, fields)
 
 
 def _pipeline(site: Site, kind: str) -> Pipeline:
@@ -86,8 +100,11 @@ def _img2img_values(fields: Fields) -> tuple[dict[str, Any], list[str]]:
     for name in PROMPTS:
         if isinstance(text := words.get(name), str):
             words[name] = plain(text)
-    if _is_mask(words.get("mask")):
+    if _is_mask(mask := words.get("mask")):
         words["mask"] = "file"
+    elif not form_values.is_blank(mask) and mask not in ("none", "alpha"):
+        text = "should be none, alpha, or the mask itself: a file, or base64 after data:…;base64,"
+        raise field_refusal("mask", text)
     return {"img2img": form_values.parameters_of("img2img", words)}, remarks
 
 
