@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.json_schema import words
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
-from dna_pipeline.config.json_schema.sections import finished, section, stage_section
+from dna_pipeline.config.json_schema.sections import finished, section, stage_section, summary
 from dna_pipeline.config.schema import SidecarHead
 from dna_pipeline.stages import registry
 
@@ -55,11 +55,15 @@ def _stages_by_id(pipelines: Mapping[str, Pipeline]) -> dict[str, list[str]]:
 
 
 def _stage(types: list[str]) -> Schema:
-    """The parameters of a stage, or false where it may be left out."""
-    choices = [definition(name) for name in types]
-    if any(kind.consumes == kind.produces for kind in map(registry.stage_class, types)):
-        choices.append({"const": False})
-    return choices[0] if len(choices) == 1 else {"anyOf": choices}
+    """The parameters of a stage, or false where it may be left out.
+
+    It is no choice of two, since editors would then show the faults of both at the stage's key.
+    """
+    kinds = [registry.stage_class(name) for name in types]
+    if all(kind.consumes != kind.produces for kind in kinds):
+        return _one_of(types)
+    about = " ".join(filter(None, (*map(summary, kinds), "False leaves the stage out.")))
+    return {"description": about, "if": {"const": False}, "else": _one_of(types)}
 
 
 def _one_of(types: list[str]) -> Schema:
