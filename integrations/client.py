@@ -374,14 +374,16 @@ class ServerState(State):
         mesh come its material and its texture, which an .obj names. Raises `OSError`."""
         roles = {role, "material", "texture"} if role == "mesh" else {role}
         assert self.client is not None
-        found: list[Path] = []
+        paths: list[Path] = []
         for file in self.files:
             if file["role"] in roles:
                 path = self.client.download(file, self.folder or Path())
-                found += [path] if file["role"] == role else []
-        return found
+                paths += [path] if file["role"] == role else []
+        return paths
 
 
+_FINAL = (PermissionError, ssl.SSLCertVerificationError)
+"""Errors of the way to a server that last until somebody mends them."""
 _NO_PROGRESS: dict[str, Any] = {"stage": None, "step": None, "steps": None, "fraction": 0.0}
 
 
@@ -509,7 +511,7 @@ class ServerClient(Client):
         """Give the state as `wait` needs it, which goes on while the server is restarted."""
         try:
             return self.state(drop)
-        except PermissionError:
+        except _FINAL:
             raise
         except OSError as error:
             return State("waiting", f"the server does not answer: {error}")
@@ -629,7 +631,7 @@ class ServerClient(Client):
         for number, wait_s in enumerate(self._waits_s):
             try:
                 return action(number == 0)
-            except PermissionError:
+            except _FINAL:
                 raise
             except OSError:
                 time.sleep(wait_s)

@@ -31,15 +31,22 @@ def client_of(
 
 
 @contextmanager
-def server_of(config: Config, tell: Callable[[Site], object] = id) -> Iterator[str]:
-    """The address of a server that listens on a free port of this machine; `tell` gets its site."""
+def server_of(
+    config: Config, tell: Callable[[Site], object] = lambda _: None, **options: Any
+) -> Iterator[str]:
+    """The address of a server that listens on a free port of this machine.
+
+    Args:
+        tell: gets its site.
+        options: those of uvicorn, such as `ssl_certfile`.
+    """
     site = Site(config)
     tell(site)
-    options = uvicorn.Config(
-        make_app(site), host="127.0.0.1", port=0, log_config=None,
-        timeout_graceful_shutdown=1,
+    served = uvicorn.Config(
+        make_app(site), host="127.0.0.1", port=0, log_config=None, timeout_graceful_shutdown=1,
+        **options,
     )  # fmt: skip
-    server = uvicorn.Server(options)
+    server = uvicorn.Server(served)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     until = time.monotonic() + 20
@@ -47,7 +54,8 @@ def server_of(config: Config, tell: Callable[[Site], object] = id) -> Iterator[s
         assert thread.is_alive() and time.monotonic() < until, "the server does not start"
         time.sleep(0.005)
     try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        scheme = "https" if options else "http"
+        yield f"{scheme}://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join(20)

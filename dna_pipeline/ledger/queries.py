@@ -295,8 +295,8 @@ class Queries:
     def last_progress(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return the data of the newest event of progress of each of these jobs that has any."""
         sql = "SELECT data FROM events WHERE job_id = ? AND kind = 'progress' ORDER BY id DESC"
-        found = {job_id: self._rows(f"{sql} LIMIT 1", job_id) for job_id in job_ids}
-        return {job_id: rows[0]["data"] for job_id, rows in found.items() if rows}
+        newest = {job_id: self._rows(f"{sql} LIMIT 1", job_id) for job_id in job_ids}
+        return {job_id: rows[0]["data"] for job_id, rows in newest.items() if rows}
 
     def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Count the warnings of these jobs' stages; jobs without any are left out."""

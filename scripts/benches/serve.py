@@ -1,4 +1,4 @@
-"""What the server takes: time of its answers, memory of streams and uploads, and the daemon's rate.
+"""Costs of the server: time of its answers, memory of streams and uploads, and the daemon's rate.
 
 Each ratio and each difference is of one run, on one machine.
 """
@@ -258,12 +258,12 @@ def _stream(stack: ExitStack, server: Server) -> socket.socket:
 def _read_all(streams: list[socket.socket], until: bytes) -> None:
     """Read each stream up to that text."""
     for stream in streams:
-        seen = b""
-        while until not in seen:
+        text = b""
+        while until not in text:
             data = stream.recv(1 << 16)
             if not data:
                 raise ValueError("a stream has ended")
-            seen = seen[-len(until) :] + data
+            text = text[-len(until) :] + data
 
 
 def _cpu_s(pid: int) -> float:

@@ -116,8 +116,8 @@ def _tag(data: bytes) -> str:
 
 def _is_unchanged(request: Request, tag: str) -> bool:
     """True if the client has these very bytes already."""
-    known = request.headers.get("if-none-match", "")
-    tags = [part.strip().removeprefix("W/") for part in known.split(",")]
+    named = request.headers.get("if-none-match", "").split(",")
+    tags = [part.strip().removeprefix("W/") for part in named]
     return tag in tags or tags == ["*"]
 
 

@@ -1,4 +1,4 @@
-"""What all endpoints share: configuration, ledger and events, and how a request waits for a job."""
+"""The site that all endpoints share: configuration, ledger and events, and the wait for a job."""
 
 from __future__ import annotations
 

@@ -38,20 +38,20 @@ class PathHider:
     def __init__(self, config: Config) -> None:
         self._names = _names(config)
         pattern = "|".join(map(re.escape, sorted(self._names, key=len, reverse=True)))
-        self._known = re.compile(f"(?:{pattern}){_END}")
+        self._pattern = re.compile(f"(?:{pattern}){_END}")
 
     def __call__(self, text: str) -> str:
         """Shorten all paths in a message."""
         if "/" not in text and "\\" not in text:
             return text
-        return _ANY_PATH.sub(lambda match: f"…/{match['name']}", self.known(text))
+        return _ANY_PATH.sub(lambda match: f"…/{match['name']}", self.below_folders(text))
 
-    def known(self, text: str) -> str:
+    def below_folders(self, text: str) -> str:
         """Shorten only the paths below folders of pipeline.yaml: for texts that people wrote, such
         as prompts, in which other strokes stand for something else."""
         if "/" not in text and "\\" not in text:
             return text
-        return self._known.sub(lambda match: self._names[match[0]], text)
+        return self._pattern.sub(lambda match: self._names[match[0]], text)
 
 
 path_hider = PathHider

@@ -1,1 +1,1 @@
-"""What a server needs of the program beside the operations that commands use too."""
+"""The part of the program that a server needs beside the operations that commands use too."""

@@ -1,4 +1,4 @@
-"""What a server shows of daemon, queue, models and pipelines, put together once for all who ask."""
+"""The state of daemon, queue and models as a server shows it, put together once for all who ask."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class DropRequest:
-    """What a client asks for.
+    """A request of a client.
 
     Attributes:
         sidecar: text of a sidecar, YAML or JSON; "" for none.
@@ -85,7 +85,7 @@ class QueuedJob:
 
 @dataclass(frozen=True, slots=True)
 class QueuedDrop:
-    """What a request has made, or had made before (`is_new` is False)."""
+    """The jobs that a request has made, or had made before (`is_new` is False)."""
 
     jobs: list[QueuedJob]
     is_new: bool

@@ -28,7 +28,7 @@ Record = dict[str, Any]
 
 
 class Follower:
-    """One that follows the events of all jobs, or of one.
+    """A reader that follows the events of all jobs, or of one.
 
     Attributes:
         last: number of the last event that it got.
@@ -111,7 +111,7 @@ class EventFeed:
 
     @property
     def number(self) -> int:
-        """How many follow."""
+        """Number of those that follow."""
         return len(self._followers)
 
     def events_after(self, last: int, job: str | None) -> tuple[list[Record], int]:

@@ -207,9 +207,9 @@ def _listed(folder: str, path: str, role: str, facts: Record) -> ListedFile:
 
 def media_type_of(name: str, recorded: str | None = None) -> str:
     """Media type of a file by its ending, or else the one that its stage recorded."""
-    known = _MEDIA_TYPES.get(PurePath(name).suffix.lower())
+    usual = _MEDIA_TYPES.get(PurePath(name).suffix.lower())
     is_usable = recorded is not None and re.fullmatch(r"[\w.+-]+/[\w.+-]+", recorded, re.ASCII)
-    return known or (recorded if is_usable and recorded else _OTHER)
+    return usual or (recorded if is_usable and recorded else _OTHER)
 
 
 def _chosen(files: Sequence[ListedFile], role: str | None, path: str | None) -> ListedFile | None:
@@ -240,14 +240,14 @@ def _opened(config: Config, job: Record, file: ListedFile) -> ResultFile:
     parts = PurePosixPath(file.place).parts
     try:
         with open_below(config.outbox, parts) as opened:
-            found = os.fstat(opened.fileno())
+            status = os.fstat(opened.fileno())
     except OSError:
         raise _gone(job) from None
-    size = found.st_size
+    size = status.st_size
     sha256 = file.sha256 if file.bytes in (None, size) else ""
     name = PurePosixPath(file.path).name
     path = config.outbox.joinpath(*parts)
-    return ResultFile(path, file.media_type, sha256, size, name, file.role, config.outbox, found)
+    return ResultFile(path, file.media_type, sha256, size, name, file.role, config.outbox, status)
 
 
 def _gone(job: Record) -> NoSuchFile:

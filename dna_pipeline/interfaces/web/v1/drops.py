@@ -119,9 +119,9 @@ def add_routes(router: APIRouter, site: Site) -> None:
     )
     def find_drop(client_token: Annotated[str, Path(pattern=_TOKEN)]) -> models.Drop:
         """Find what a drop with this token has made, as after an answer that was lost."""
-        if (found := site.drops.find(client_token)) is None:
+        if (earlier := site.drops.find(client_token)) is None:
             raise not_found("drop", client_token)
-        return _drop(found)
+        return _drop(earlier)
 
 
 def _uploads(images: Sequence[UploadFile]) -> list[Upload]:
@@ -138,10 +138,10 @@ def _drop(drop: QueuedDrop) -> models.Drop:
 
 
 def _plan(shapes: Shapes, plan: PlannedDrop) -> models.DropPlan:
-    known = [job.seconds for job in plan.jobs if job.seconds is not None]
+    seconds = [job.seconds for job in plan.jobs if job.seconds is not None]
     return models.DropPlan(
         jobs=[shapes.planned(job) for job in plan.jobs[:MOST_SHOWN]],
         total=len(plan.jobs),
-        seconds=round(sum(known), 1) if len(known) == len(plan.jobs) else None,
+        seconds=round(sum(seconds), 1) if len(seconds) == len(plan.jobs) else None,
         queue_seconds=plan.queue_s,
     )

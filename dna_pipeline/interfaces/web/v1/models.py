@@ -13,7 +13,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Problem(BaseModel):
-    """Why a request or a job failed."""
+    """The reason why a request or a job failed."""
 
     code: str = Field(description="stable name of the cause, for programs")
     message: str = Field(description="a sentence that says what to do")
@@ -22,20 +22,20 @@ class Problem(BaseModel):
 
 
 class Hold(BaseModel):
-    """Why a queued job waits for more than its turn."""
+    """A reason why a queued job waits for more than its turn."""
 
     code: str
     detail: str
 
 
 class QueueHold(Hold):
-    """Why jobs wait."""
+    """A reason why jobs wait, and how many."""
 
     jobs: int | None = Field(description="number of jobs; null: the whole queue")
 
 
 class Failure(Problem):
-    """Why a job failed."""
+    """The reason why a job failed."""
 
     retryable: bool = Field(default=False, description="the same job may succeed unchanged")
 
@@ -181,7 +181,7 @@ class DropJob(BaseModel):
 
 
 class Drop(BaseModel):
-    """What a drop has made."""
+    """The jobs that a drop has made."""
 
     jobs: list[DropJob]
     batches: list[str]
@@ -204,7 +204,7 @@ class PlannedJob(BaseModel):
 
 
 class DropPlan(BaseModel):
-    """What a drop would make; nothing was queued."""
+    """The jobs that a drop would make; nothing was queued."""
 
     jobs: list[PlannedJob] = Field(description="at most the first 1000")
     total: Count
@@ -213,7 +213,7 @@ class DropPlan(BaseModel):
 
 
 class Device(BaseModel):
-    """What models run on; null where it is not known yet."""
+    """The device that models run on; null where it is not known yet."""
 
     device: str | None = None
     dtype: str | None = None
@@ -222,7 +222,7 @@ class Device(BaseModel):
     memory_total_bytes: int | None = None
 
 
-class Running(BaseModel):
+class RunningJob(BaseModel):
     """A job at a worker."""
 
     job: str
@@ -269,7 +269,7 @@ class SiteStatus(BaseModel):
     queue_eta_s: float | None
     jobs_per_hour: Count
     is_paused: bool
-    running: list[Running]
+    running: list[RunningJob]
     holds: list[QueueHold]
     waiting: list[Waiting]
     waiting_total: Count
@@ -281,13 +281,13 @@ class SiteStatus(BaseModel):
 
 
 class QueueState(BaseModel):
-    """Whether the whole queue is paused."""
+    """A pause of the whole queue, or none."""
 
     is_paused: bool
 
 
-class Holds(BaseModel):
-    """Why jobs wait."""
+class QueueHolds(BaseModel):
+    """All reasons why jobs wait."""
 
     holds: list[QueueHold]
 

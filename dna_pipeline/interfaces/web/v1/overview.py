@@ -33,10 +33,10 @@ def add_routes(router: APIRouter, site: Site) -> None:
         return _status(site, shapes, site.board.overview())
 
     @router.get("/holds", tags=_QUEUE, operation_id="list_holds", responses=answers())
-    def list_holds() -> models.Holds:
+    def list_holds() -> models.QueueHolds:
         """Say why jobs wait for more than their turn."""
         with site.readers.lend() as queries:
-            return models.Holds(holds=shapes.holds(queries.holds()))
+            return models.QueueHolds(holds=shapes.holds(queries.holds()))
 
     @router.post("/queue/pause", tags=_QUEUE, operation_id="pause_queue", responses=answers())
     def pause_queue() -> models.QueueState:
@@ -59,7 +59,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
 
     @cache
     def pipelines() -> models.Pipelines:
-        shown = hide_in(list_pipelines(site.config), site.hide.known)
+        shown = hide_in(list_pipelines(site.config), site.hide.below_folders)
         return models.Pipelines.model_validate({"pipelines": shown})
 
     @router.get("/pipelines", tags=_SETUP, operation_id="list_pipelines", responses=answers())
@@ -76,7 +76,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
                     name=inbox.name, pipeline=inbox.pipeline, priority=inbox.priority,
                     sidecar_required=inbox.sidecar_required,
                     hours=None if inbox.hours is None else str(inbox.hours),
-                    defaults=hide_in(dict(inbox.defaults), site.hide.known),
+                    defaults=hide_in(dict(inbox.defaults), site.hide.below_folders),
                     url=f"{ROOT}/inboxes/{inbox.name}/drops",
                 )
                 for inbox in site.config.inboxes
@@ -109,9 +109,9 @@ def _status(site: Site, shapes: Shapes, overview: Overview) -> models.SiteStatus
     )
 
 
-def _running(job: dict[str, Any]) -> models.Running:
+def _running(job: dict[str, Any]) -> models.RunningJob:
     fields = {key: value for key, value in job.items() if key != "attempt"}
-    return models.Running(url=job_url(job["job"]), **fields)
+    return models.RunningJob(url=job_url(job["job"]), **fields)
 
 
 def _ended(site: Site, job: dict[str, Any]) -> models.Ended:

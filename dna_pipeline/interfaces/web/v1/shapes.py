@@ -91,7 +91,7 @@ class Shapes:
         return [self._stage(stage, runs.get(stage["id"])) for stage in row["stages"]]
 
     def _stage(self, stage: Record, run: Record | None) -> models.Stage:
-        params = hide_in((run or stage)["params"], self._hide.known)
+        params = hide_in((run or stage)["params"], self._hide.below_folders)
         facts: dict[str, Any] = {}
         if run is not None:
             facts = {key: run[key] for key in ("provider", "device", "dtype", "seconds")}
