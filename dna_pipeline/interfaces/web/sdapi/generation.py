@@ -27,14 +27,14 @@ from dna_pipeline.interfaces.web.waiting import (
     require_open,
     result_of,
 )
-from dna_pipeline.operations.serving import marked_jobs
+from dna_pipeline.operations.serving import request_jobs
 from dna_pipeline.operations.serving.catalogue import STAGE, list_checkpoints, lora_problem
 from dna_pipeline.operations.serving.pipelines import img2img_pipeline, last_stage
 from dna_pipeline.operations.serving.result_files import ResultFile
 from dna_pipeline.operations.serving.result_pictures import picture_path, texts_in
 from dna_pipeline.operations.submit import Submission
 
-MARK = "sdapi"
+ORIGIN = "sdapi"
 """Key in `meta` of the jobs of this API, and the name that their files get."""
 
 
@@ -104,13 +104,13 @@ def _submit(site: Site, order: Order) -> list[str]:
     count = len(order.pictures)
     try:
         for number, picture in enumerate(order.pictures):
-            mark = marked_jobs.mark(MARK, order.request, number, count)
+            origin = request_jobs.origin(ORIGIN, order.request, number, count)
             mask = None if order.mask is None else BytesIO(order.mask)
-            submission = Submission(f"{MARK}{ending_of(picture)}", BytesIO(picture), mask)
-            values = order.translation.values_of(number, mark)
+            submission = Submission(f"{ORIGIN}{ending_of(picture)}", BytesIO(picture), mask)
+            values = order.translation.values_of(number, origin)
             jobs.append(site.submissions.submit(submission, values))
     except BaseException:
-        marked_jobs.cancel(site.submissions, jobs)
+        request_jobs.cancel(site.submissions, jobs)
         raise
     return jobs
 
@@ -138,7 +138,7 @@ async def _wait(site: Site, http: HttpRequest, jobs: list[str]) -> tuple[list[En
 
 
 async def _cancel(site: Site, jobs: list[str]) -> None:
-    await site.ask(marked_jobs.cancel, site.submissions, jobs)
+    await site.ask(request_jobs.cancel, site.submissions, jobs)
 
 
 def _answer(

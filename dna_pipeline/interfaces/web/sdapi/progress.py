@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.interfaces.web.sdapi.answers import ProgressAnswer, StateAnswer
-from dna_pipeline.interfaces.web.sdapi.generation import MARK
+from dna_pipeline.interfaces.web.sdapi.generation import ORIGIN
 from dna_pipeline.interfaces.web.sdapi.info import timestamp
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.operations.serving.marked_jobs import (
-    MarkedJob,
+from dna_pipeline.operations.serving.request_jobs import (
+    RequestJob,
     cancel,
     current_request,
     open_jobs,
@@ -47,11 +47,11 @@ def skip(site: Site) -> list[str]:
     return cancel(site.submissions, [job.id for job in jobs if job.is_running])
 
 
-def _open(site: Site) -> list[MarkedJob]:
-    return open_jobs(site.readers, MARK) if site.config.ledger_path.exists() else []
+def _open(site: Site) -> list[RequestJob]:
+    return open_jobs(site.readers, ORIGIN) if site.config.ledger_path.exists() else []
 
 
-def _of_request(jobs: list[MarkedJob]) -> ProgressAnswer:
+def _of_request(jobs: list[RequestJob]) -> ProgressAnswer:
     """The progress of a request by its open jobs, of which the first one runs or is next."""
     first = jobs[0]
     done = (first.number + first.fraction) / first.count
@@ -73,7 +73,7 @@ def _of_request(jobs: list[MarkedJob]) -> ProgressAnswer:
     )
 
 
-def _seconds_left(job: MarkedJob) -> float:
+def _seconds_left(job: RequestJob) -> float:
     """Seconds until the request ends, if each of its pictures takes as long as this one."""
     if job.started_at is None or job.fraction <= 0:
         return 0.0

@@ -1,7 +1,7 @@
 """Jobs of one program's requests, which it may watch and cancel without touching any others.
 
-A request makes one job or several, which wait in the queue like all others. A mark in their `meta`
-says which request they belong to, so that the ledger alone knows what a request is at.
+A request makes one job or several, which wait in the queue like all others. Their origin, an entry
+in their `meta`, says which request they belong to, so that the ledger alone knows how far it is.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ a higher priority than the bulk."""
 
 
 @dataclass(frozen=True, slots=True)
-class MarkedJob:
+class RequestJob:
     """A job of a request that has not ended.
 
     Attributes:
@@ -46,21 +46,21 @@ class MarkedJob:
     steps: int = 0
 
 
-def mark(key: str, request: str, number: int, count: int) -> dict[str, Any]:
+def origin(key: str, request: str, number: int, count: int) -> dict[str, Any]:
     """Make the `meta` of a job of a request."""
     return {key: {"request": request, "number": number, "count": count}}
 
 
-def open_jobs(readers: Readers, key: str) -> list[MarkedJob]:
-    """List the jobs that have the mark and have not ended: those that run, then those that run
+def open_jobs(readers: Readers, key: str) -> list[RequestJob]:
+    """List the jobs of that origin that have not ended: those that run, then those that run
     next. Raises `ConfigError` if there is no ledger yet."""
     with readers.lend() as queries:
         rows = queries.front_of_queue(FRONT)
-    jobs = [_marked(row, key) for row in rows]
+    jobs = [_of_row(row, key) for row in rows]
     return [job for job in jobs if job is not None]
 
 
-def current_request(jobs: Iterable[MarkedJob]) -> list[MarkedJob]:
+def current_request(jobs: Iterable[RequestJob]) -> list[RequestJob]:
     """The open jobs of the request that runs, or else of the one that is next."""
     listed = list(jobs)
     return [job for job in listed if job.request == listed[0].request]
@@ -77,7 +77,7 @@ def cancel(submissions: Submissions, jobs: Iterable[str]) -> list[str]:
     ]
 
 
-def _marked(row: dict[str, Any], key: str) -> MarkedJob | None:
+def _of_row(row: dict[str, Any], key: str) -> RequestJob | None:
     place = row["meta"].get(key)
     if row["inbox"] != SUBMIT_INBOX or not is_mapping(place):
         return None  # a sidecar may say the same of a job of its own
@@ -85,7 +85,7 @@ def _marked(row: dict[str, Any], key: str) -> MarkedJob | None:
         return None
     number, count = (_number(place.get(name)) for name in ("number", "count"))
     progress: dict[str, Any] = row["data"] or {}
-    return MarkedJob(
+    return RequestJob(
         row["id"], request, number, max(count, number + 1), row["status"] == "running",
         row["created_at"], row["started_at"], float(progress.get("fraction") or 0),
         _number(progress.get("step")), _number(progress.get("steps")),

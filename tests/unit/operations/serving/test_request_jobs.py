@@ -15,14 +15,14 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.serving import kept_options
-from dna_pipeline.operations.serving.marked_jobs import (
-    MarkedJob,
+from dna_pipeline.operations.serving.readers import Readers
+from dna_pipeline.operations.serving.request_jobs import (
+    RequestJob,
     cancel,
     current_request,
-    mark,
     open_jobs,
+    origin,
 )
-from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.submissions import Submissions
 from tests.ledgers import lay_out
 
@@ -72,7 +72,7 @@ class Queue:
         assert job is not None
         return job.id
 
-    def open(self) -> list[MarkedJob]:
+    def open(self) -> list[RequestJob]:
         return open_jobs(self.readers, "api")
 
     def status(self, job_id: str) -> tuple[str, bool]:
@@ -90,10 +90,10 @@ def jobs(tmp_path: Path) -> Iterator[Queue]:
 
 
 def test_jobs_of_others_are_not_seen(jobs: Queue):
-    own = jobs.add(mark("api", "r1", 0, 2))
+    own = jobs.add(origin("api", "r1", 0, 2))
     jobs.add({})
-    jobs.add(mark("other", "r2", 0, 1))
-    jobs.add(mark("api", "r3", 0, 1), inbox="in")  # as a sidecar may say
+    jobs.add(origin("other", "r2", 0, 1))
+    jobs.add(origin("api", "r3", 0, 1), inbox="in")  # as a sidecar may say
     for odd in ("x", 5, None, {"request": 5}, {}, []):
         jobs.add({"api": odd})
     (only,) = jobs.open()
@@ -102,17 +102,17 @@ def test_jobs_of_others_are_not_seen(jobs: Queue):
 
 
 def test_what_runs_comes_first_then_what_is_next(jobs: Queue):
-    first = jobs.add(mark("api", "r1", 0, 2))
+    first = jobs.add(origin("api", "r1", 0, 2))
     jobs.start()
-    late = jobs.add(mark("api", "r1", 1, 2))
-    urgent = jobs.add(mark("api", "r2", 0, 1), priority=5)
+    late = jobs.add(origin("api", "r1", 1, 2))
+    urgent = jobs.add(origin("api", "r2", 0, 1), priority=5)
     assert [job.id for job in jobs.open()] == [first, urgent, late]
     assert [job.id for job in current_request(jobs.open())] == [first, late]
     assert current_request([]) == []
 
 
 def test_the_newest_progress_counts(jobs: Queue):
-    job = jobs.add(mark("api", "r1", 0, 1))
+    job = jobs.add(origin("api", "r1", 0, 1))
     jobs.start()
     (open_job,) = jobs.open()
     assert (open_job.fraction, open_job.step, open_job.steps) == (0.0, 0, 0)
@@ -133,14 +133,14 @@ def test_the_newest_progress_counts(jobs: Queue):
         ({"request": "r", "number": True, "count": 3}, 0, 3),
     ],
 )
-def test_odd_marks_do_no_harm(jobs: Queue, place: Any, number: int, count: int):
+def test_odd_origins_do_no_harm(jobs: Queue, place: Any, number: int, count: int):
     jobs.add({"api": place})
     (job,) = jobs.open()
     assert (job.number, job.count) == (number, count)
 
 
 def test_cancelling(jobs: Queue):
-    running, waiting, other = (jobs.add(mark("api", "r1", i, 3)) for i in range(3))
+    running, waiting, other = (jobs.add(origin("api", "r1", i, 3)) for i in range(3))
     jobs.start()
     assert cancel(jobs.submissions, [running, waiting, "0" * 32]) == [running, waiting]
     assert jobs.status(running) == ("running", True)
