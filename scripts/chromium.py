@@ -116,6 +116,11 @@ class Chromium:
         self.send("Page.navigate", url=page.absolute().as_uri())
         self.wait("document.readyState === 'complete' && document.documentElement.dataset.ready")
 
+    def visit(self, address: str, shown: str = "true") -> None:
+        """Open a page of a server, and wait until an expression is true there."""
+        self.send("Page.navigate", url=address)
+        self.wait(f"document.readyState === 'complete' && ({shown})")
+
     def run(self, script: str) -> Any:
         """Evaluate an expression in the page, and give its value."""
         options = {"returnByValue": True, "awaitPromise": True, "userGesture": True}

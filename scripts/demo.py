@@ -160,19 +160,31 @@ def drop(folder: Path) -> None:
 def wait(folder: Path, daemon: subprocess.Popen[bytes], begun: str) -> dict[str, Any]:
     """Show progress until the job has ended and its folder is in place; its entry in the status."""
     deadline = time.monotonic() + TIMEOUT_S
-    shown = ""
+    shown, job = "", ""
     while time.monotonic() < deadline:
         if daemon.poll() is not None:
             raise DemoError(f"the daemon ended by itself; see {folder / 'watch.log'}")
         status = read_status(folder)
         shown = show_progress(status, shown)
-        if new := [entry for entry in status.get("recent", []) if entry["finished_at"] >= begun]:
+        running: dict[str, Any] = status.get("running") or {}
+        job = running.get("job", job)
+        new = [entry for entry in status.get("recent", []) if entry["finished_at"] >= begun]
+        if new := new or published(folder / "outbox", job):
             print(("\r" + " " * len(shown) + "\r") if sys.stdout.isatty() else "", end="")
             return new[0]
         if status.get("daemon") and status.get("holds"):
             raise DemoError(f"the job waits: {status['holds'][0]['reason']}")
         time.sleep(0.2)
     raise DemoError(f"nothing came out within {TIMEOUT_S} s; see {folder / 'watch.log'}")
+
+
+def published(outbox: Path, job: str) -> list[dict[str, Any]]:
+    """The job's result as an entry of the status, which tells of it up to a second later."""
+    manifests = outbox.glob(f"{INBOX}/*-{job[:8]}/manifest.json") if job else ()
+    return [
+        {"folder": path.parent.relative_to(outbox).as_posix(), "status": "completed"}
+        for path in manifests
+    ]
 
 
 def read_status(folder: Path) -> dict[str, Any]:

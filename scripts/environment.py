@@ -170,8 +170,8 @@ def _install(dev: bool) -> None:
     print("Installing (a few minutes the first time) …", flush=True)
     if not (os.environ.get(TORCH_INDEX) and _has_torch_of_index()):
         _install_torch()
-    extra = "[dev]" if dev else ""
-    _pip("-c", str(CONSTRAINTS), "-e", f"{ROOT}{extra}")
+    extras = "dev,web" if dev else "web"
+    _pip("-c", str(CONSTRAINTS), "-e", f"{ROOT}[{extras}]")
 
 
 def _install_torch() -> None:

@@ -22,6 +22,7 @@ from dna_pipeline.config.file_parts import (  # noqa: E402
     PathsSpec,
     RetentionSpec,
     RuntimeSpec,
+    ServeSpec,
     SigningSpec,
 )
 from dna_pipeline.config.json_schema import words  # noqa: E402
@@ -127,6 +128,8 @@ def _pipeline_file() -> Iterator[str]:
     yield "#### url and secret"
     yield SECRETS
     yield _table(section(SecretSpec)[0])
+    yield "### serve"
+    yield _table(section(ServeSpec)[0])
 
 
 def _providers() -> Iterator[str]:

@@ -20,6 +20,7 @@ WILDCARDS = "wildcards"
 """Folder in the data folder for the wildcard files that prompts name."""
 SHEET = "sheet"
 """Folder of the files of a contact sheet, beside its page."""
+BATCH_REPORT = "batch.csv"
 SHEET_PAGE = "index.html"
 SHEET_PICTURE = "sheet.png"
 _RESERVED = (FAILED, CANCELLED, LATEST)

@@ -36,25 +36,29 @@ def log_file(logs: Path) -> Path:
     return Path(override).absolute() if override else logs / "dna-pipeline.log"
 
 
-def configure(logs: Path, *, quiet: bool = False, console: bool = True) -> None:
-    """Set up the daemon's log.
+def server_log_file(logs: Path) -> Path:
+    """Path of the server's log, beside that of the daemon: two processes cannot share a file."""
+    return log_file(logs).with_name("serve.log")
+
+
+def configure(
+    logs: Path, *, quiet: bool = False, console: bool = True, file: Path | None = None
+) -> None:
+    """Set up the log of the daemon or the server.
 
     Args:
         quiet: keep all but warnings from standard error.
         console: False to keep everything from standard error, where something else is shown.
+        file: the log's file; None for the daemon's.
     """
-    path = log_file(logs)
+    path = file or log_file(logs)
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = logging.handlers.RotatingFileHandler(
+    rotating = logging.handlers.RotatingFileHandler(
         path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
     )
-    file.setFormatter(
-        _formatter(
-            structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)
-        )
-    )
+    rotating.setFormatter(_as_json())
     root = logging.getLogger()
-    root.handlers = [file]
+    root.handlers = [rotating]
     root.setLevel(logging.INFO)
     if console:
         show_on_console(quiet=quiet)
@@ -68,10 +72,28 @@ def configure(logs: Path, *, quiet: bool = False, console: bool = True) -> None:
     )
 
 
-def show_on_console(*, quiet: bool = False) -> None:
-    """Show the log of this process on standard error, too, from now on."""
+def _as_json() -> logging.Formatter:
+    return _formatter(
+        structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)
+    )
+
+
+def pass_errors_on() -> None:
+    """Write errors to standard error as well, for the parent to relay."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setLevel(logging.ERROR)
+    handler.setFormatter(_as_json())
+    logging.getLogger().addHandler(handler)
+
+
+def show_on_console(*, quiet: bool = False, least: int | None = None) -> None:
+    """Show the log of this process on standard error, too, from now on.
+
+    Args:
+        least: level from which it is shown; None: `INFO`, or `WARNING` if `quiet`.
+    """
     console = logging.StreamHandler(sys.stderr)
-    console.setLevel(logging.WARNING if quiet else logging.INFO)
+    console.setLevel(least or (logging.WARNING if quiet else logging.INFO))
     readable = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(),
         # File names come from strangers and could steer the terminal, so they are quoted.

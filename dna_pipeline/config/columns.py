@@ -155,8 +155,8 @@ class Columns:
             for name, own in names.items():
                 annotation = stage.model_fields[own].annotation
                 if get_origin(annotation) is dict:
-                    self._mappings[name] = _kinds(get_args(annotation)[1])
-                kinds = _kinds(annotation)
+                    self._mappings[name] = kinds_of(get_args(annotation)[1])
+                kinds = kinds_of(annotation)
                 kinds_by_name[name] = kinds_by_name.get(name, frozenset()) | kinds
         return kinds_by_name
 
@@ -193,7 +193,8 @@ class Columns:
         return [by_word[close] for close in get_close_matches(word, by_word, n=1, cutoff=_LIKENESS)]
 
 
-def _kinds(annotation: Any) -> frozenset[str]:
+def kinds_of(annotation: Any) -> frozenset[str]:
+    """The kinds of values that a parameter with this annotation takes; see `Column.kinds`."""
     if annotation in _OF_TYPES:
         return frozenset({_OF_TYPES[annotation]})
     if get_origin(annotation) is Literal:
@@ -202,4 +203,4 @@ def _kinds(annotation: Any) -> frozenset[str]:
         )
     if get_origin(annotation) in (list, dict):
         return frozenset()
-    return frozenset[str]().union(*map(_kinds, get_args(annotation)))
+    return frozenset[str]().union(*map(kinds_of, get_args(annotation)))

@@ -152,44 +152,44 @@ class ServeSpec(Spec):
     pipeline.yaml."""
 
     img2img: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
+        default=None,
         description="pipeline that requests for a restyled picture run through",
         json_schema_extra={"default_words": "the first whose only stage is img2img"},
     )
     triposr: Annotated[str, Field(min_length=1)] | None = Field(
-        None,
+        default=None,
         description="pipeline that requests for a mesh run through",
         json_schema_extra={"default_words": "the first with triposr and without img2img"},
     )
     priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = Field(
-        100,
+        default=100,
         description="priority of the jobs of requests that wait for their result, so that they go "
         "ahead of the bulk",
     )
     max_upload_mib: Annotated[int, Field(ge=1, le=4096)] = Field(
-        256, description="largest body of a request", json_schema_extra={"unit": "MiB"}
+        default=256, description="largest body of a request", json_schema_extra={"unit": "MiB"}
     )
     hosts: list[Annotated[str, Field(min_length=1)]] = Field(
-        [],
+        default=[],
         description="names by which browsers may address the server, besides this machine's own",
     )
     networks: list[Annotated[str, AfterValidator(_network)]] = Field(
-        [],
+        default=[],
         description="networks, like 192.168.1.0/24, whose programs need no token",
     )
     proxies: list[Annotated[str, AfterValidator(_network)]] = Field(
-        [],
+        default=[],
         description="addresses of proxies whose word is taken for the client's address and for "
         "https",
     )
     certificate: FilePath | None = Field(
-        None,
+        default=None,
         description="PEM file of the certificate, followed by those that vouch for it; makes it "
         "https",
         json_schema_extra={"default_words": "none"},
     )
     key: FilePath | None = Field(
-        None,
+        default=None,
         description="PEM file of the certificate's private key",
         json_schema_extra={"default_words": "in the certificate's file"},
     )

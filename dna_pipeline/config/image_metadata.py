@@ -89,14 +89,36 @@ def _is_of_a_program(comment: str) -> bool:
 
 def of_a1111(text: str) -> dict[str, Any]:
     """Parameters in the text `parameters` of AUTOMATIC1111. Raises `MetadataError`."""
+    prompt, negative, pairs = _parts_of_a1111(text)
+    return {"prompt": prompt, "negative_prompt": negative} | _of_pairs(pairs)
+
+
+def labels_of_a1111(text: str) -> dict[str, str]:
+    """All that the text `parameters` says, by the labels that AUTOMATIC1111 has for it."""
+    prompt, negative, pairs = _parts_of_a1111(text)
+    values = {key: _unquoted(value.strip()) for key, value in pairs.items()}
+    return {"Prompt": prompt, "Negative prompt": negative} | values
+
+
+def _unquoted(text: str) -> str:
+    """The value that AUTOMATIC1111 wrote in quotes, since it has a comma or a colon."""
+    try:
+        value = json.loads(text) if text.startswith('"') else text
+    except ValueError:
+        return text
+    return value if isinstance(value, str) else text
+
+
+def _parts_of_a1111(text: str) -> tuple[str, str, dict[str, str]]:
+    """The two prompts, and the values of the last line."""
     *lines, last = text.strip().split("\n")
     pairs = _PAIR.findall(last) if len(last) <= _MOST_CHARS else []
     if len(pairs) < _LEAST_PAIRS:
         lines, pairs = [*lines, last], []
     start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
     negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).strip()
-    values = {"prompt": "\n".join(lines[:start]).strip(), "negative_prompt": negative}
-    return values | _of_pairs(dict(reversed(pairs)))  # the first of two with one key counts
+    prompt = "\n".join(lines[:start]).strip()
+    return prompt, negative, dict(reversed(pairs))  # the first of two with one key counts
 
 
 def _of_pairs(pairs: Mapping[str, str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from dna_pipeline.config.problems import Problem, dotted
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.yaml12 import Document, KeyPath
 
-OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit", "thumbnails"})
+OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit", "thumbnails", "uploads"})
 """Folders that the program itself uses directly below the data folder."""
 
 WEIGHT_FOLDERS = frozenset({"models", WILDCARDS, "embeddings"})

@@ -14,6 +14,7 @@ from dna_pipeline.config.file_parts import (
     PathsSpec,
     RetentionSpec,
     RuntimeSpec,
+    ServeSpec,
     SigningSpec,
 )
 from dna_pipeline.config.schema import (
@@ -147,7 +148,10 @@ def in_pipeline_file(key: str) -> str:
 def _part(key: str) -> str:
     parts: dict[str, Any] = {
         "runtime": RuntimeSpec, "retention": RetentionSpec, "paths": PathsSpec, "c2pa": SigningSpec,
+        "serve": ServeSpec,
     }  # fmt: skip
+    if key in InboxSpec.model_fields or key in known_stages():
+        return ""  # more likely those than the keys of `serve` of the same names
     return next((name for name, model in parts.items() if key in model.model_fields), "")
 
 

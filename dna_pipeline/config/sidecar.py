@@ -189,7 +189,7 @@ class _Resolver:
         self._check_keys(pipeline)
         self._check_offset(pipeline, head.seed_offset)
         self._check_result_name(head, pipeline)
-        layers = [(spec, self._parameters(spec, head)) for spec in pipeline.stages]
+        layers = [(spec, self._parameters(spec, head)) for spec in self._used_stages(pipeline)]
         self.problems += not_json(self.document, self.problems)
         if self.problems:
             self._raise_with_rest(layers)
@@ -380,12 +380,29 @@ class _Resolver:
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
+    def _used_stages(self, pipeline: Pipeline) -> list[StageSpec]:
+        """The stages of the job: `remove_background: false` leaves that stage out.
+
+        Only a stage whose result is of the kind that it takes can be left out.
+        """
+        used = [spec for spec in pipeline.stages if not self._is_left_out(spec)]
+        if not used:
+            key = next(k for k in keys_of(pipeline.stages[0]) if self.entries.get(k) is False)
+            text = f"leaves out the last stage of the pipeline {pipeline.name!r}; keep one"
+            self.problems.append(wrong_value(self.document, (key,), text))
+        return used
+
+    def _is_left_out(self, spec: StageSpec) -> bool:
+        values = (self.entries[key] for key in reversed(keys_of(spec)) if key in self.entries)
+        return _leaves_out(registry.stage_class(spec.type), next(values, None))
+
     def _parameters(self, spec: StageSpec, head: SidecarHead) -> dict[str, Any]:
         """The sidecar's parameters for a stage, each part checked by itself."""
         kind = registry.stage_class(spec.type)
         result: dict[str, Any] = {}
         parts: list[tuple[KeyPath, Any]] = [
-            ((key,), self.entries.get(key)) for key in keys_of(spec)
+            ((key,), None if _leaves_out(kind, value := self.entries.get(key)) else value)
+            for key in keys_of(spec)
         ]
         for_all = {"metadata": head.metadata, "seed": head.seed}
         parts.insert(0, ((), {name: value for name, value in for_all.items()
@@ -464,3 +481,8 @@ class _Resolver:
         spellings = [name, *(alias for alias, own in aliases.items() if own == name)]
         paths = [(key, word) for key in reversed(keys_of(spec)) for word in spellings]
         return next((path for path in paths if self.document.has(path)), None)
+
+
+def _leaves_out(kind: type[Stage], value: object) -> bool:
+    """True if the value of a stage's key means that the stage does not run."""
+    return value is False and kind.consumes == kind.produces

@@ -56,6 +56,17 @@ def no_files(name: str) -> Sequence[str]:
     raise TemplateError(f"there is no wildcard file {name}.txt")
 
 
+def plain(text: str) -> str:
+    """The template that stands for a text in which braces mean nothing."""
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def literal(text: str) -> str:
+    """The template that stands for a text in which neither braces nor `__name__` mean anything."""
+    # An empty choice between two underscores keeps them from beginning the name of a file.
+    return plain(text).replace("__", "_{|}_")
+
+
 def check(text: str) -> None:
     """Raise `TemplateError` for a text that is invalid for the data of any job."""
     _Parser(text).parse()

@@ -28,10 +28,11 @@ FOLDER_ID_CHARS = 8
 
 _TIMES = (
     "at", "created_at", "started_at", "finished_at", "not_before", "behind_since", "next_at",
+    "requested_at", "ended_at",
 )  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
-    "facts", "data", "axes",
+    "facts", "data", "axes", "companions",
 )  # fmt: skip
 
 _CONVERTED = frozenset({*_TIMES, *_JSON, "cancel_requested"})
@@ -67,6 +68,9 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
+_FRONT = """SELECT id, inbox, name, status, meta, created_at, started_at,
+    (SELECT data FROM events WHERE job_id = jobs.id AND kind = 'progress'
+     ORDER BY events.id DESC LIMIT 1) AS data FROM jobs"""
 # A claim has its drop's id as name, and lies directly in its root.
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
@@ -129,6 +133,22 @@ class Queries:
         if len(rows) > 1:
             raise ConfigError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
+
+    def ids_from(self, start: str) -> list[str]:
+        """Return the ids of a few jobs that begin with a text of hexadecimal digits."""
+        sql = "SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 10"
+        return [row["id"] for row in self._rows(sql, start, start + "g")]
+
+    def id_of(self, seq: int) -> str | None:
+        """Return the id of the job in a row of the table; None if there is no such row."""
+        return self._value("SELECT id FROM jobs WHERE seq = ?", seq)
+
+    def progress(self, job_id: str) -> dict[str, Any] | None:
+        """Return the data of the newest progress of a job that has not ended; None if there is
+        none."""
+        sql = """SELECT data FROM events WHERE job_id = ? AND kind = 'progress'
+            ORDER BY id DESC LIMIT 1"""
+        return next((row["data"] for row in self._rows(sql, job_id)), None)
 
     def find_batch(self, prefix: str) -> str:
         """Find the batch id with a prefix, or that of a batch's folder, `<name>-<prefix>`.
@@ -330,6 +350,35 @@ class Queries:
             job[name] = self._rows(f"SELECT * FROM {table} WHERE job_id = ? ORDER BY id", job_id)
         return job
 
+    def standing(self, job_id: str) -> dict[str, Any]:
+        """Return status, hold and `hold_detail` of a job, and `paused`: a sentence if the whole
+        queue is."""
+        sql = "SELECT status, hold, hold_detail FROM jobs WHERE id = ?"
+        (row,) = self._rows(sql, job_id)
+        paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
+        return row | {"paused": None if paused is None else _paused(paused)}
+
+    def pause_of(self, pipeline: str) -> str | None:
+        """Return a sentence about the pause of the queue or of a pipeline; None if neither is
+        paused."""
+        sql = "SELECT name, value FROM settings WHERE name IN ('paused', ?) ORDER BY name"
+        for row in self._rows(sql, f"paused:{pipeline}"):
+            return _paused(row["value"]) if row["name"] == "paused" else row["value"]
+        return None
+
+    def model_load(self, load_id: int) -> dict[str, Any] | None:
+        """Return a request to load a model, with the model's `name`; None if it is kept no more."""
+        sql = """SELECT id, model AS name, state, error, device, seconds, requested_at, ended_at
+            FROM model_loads WHERE id = ?"""
+        return next(iter(self._rows(sql, load_id)), None)
+
+    def has_requested_loads(self) -> bool:
+        """True if a model is to be loaded of which no daemon knows yet."""
+        return bool(self._value("SELECT 1 FROM model_loads WHERE state = 'requested' LIMIT 1"))
+
+    def setting(self, name: str) -> str | None:
+        return self._value("SELECT value FROM settings WHERE name = ?", name)
+
     def result_names(self) -> dict[str, str]:
         """Return the result folders below the outbox of all completed jobs, by job id."""
         sql = "SELECT id, publish_name FROM jobs WHERE status = 'completed' AND publish = 'done'"
@@ -440,6 +489,17 @@ class Queries:
         sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
             ON d.id = j.drop_id WHERE j.id = ?"""
         return next(iter(self._rows(sql, job_id)), None)
+
+    def front_of_queue(self, limit: int) -> list[dict[str, Any]]:
+        """Return the jobs that run, then those that run next, with the newest data of their
+        progress (`data`; null before the first step). At most `limit` of either."""
+        running = self._rows(f"{_FRONT} WHERE status = 'running' ORDER BY seq LIMIT ?", limit)
+        waiting = self._rows(
+            f"""{_FRONT} INDEXED BY ix_jobs_runnable WHERE status = 'queued' AND hold IS NULL
+            ORDER BY priority DESC, seq LIMIT ?""",
+            limit,
+        )
+        return running + waiting
 
     def held_roots(self, code: str) -> set[Path]:
         """Return the folders with the claims of all jobs under a hold. Reads every such job."""

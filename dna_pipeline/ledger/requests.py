@@ -40,6 +40,15 @@ def request_cancel(session: Session, job_id: str) -> str | None:
     return status if publish is None or status != "running" else "completed"
 
 
+def withdraw(session: Session, job_id: str) -> bool:
+    """Cancel a job if it is still queued; False if it is not, and stays as it is."""
+    is_queued = select(Job.id).where(Job.id == job_id, IS_QUEUED)
+    if session.scalar(is_queued) is None:
+        return False
+    fail(session, job_id, Cancelled("withdrawn before it started").failure())
+    return True
+
+
 def cancel_requests(session: Session) -> list[str]:
     rows = select(Job.id).where(Job.cancel_requested, Job.status == "running")
     return list(session.scalars(rows))

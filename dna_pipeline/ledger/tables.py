@@ -299,6 +299,27 @@ class Receiver(Base):
     dropped: Mapped[int]
 
 
+class ModelLoad(Base):
+    """A request to load a model before a job needs it.
+
+    State: `requested` → `taken` (a daemon has it) → `done` or `failed`. One that a daemon has taken
+    is not given to the next daemon.
+    """
+
+    __tablename__ = "model_loads"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    model: Mapped[str]
+    state: Mapped[str]
+    error: Mapped[dict[str, Any] | None]
+    device: Mapped[str | None]
+    seconds: Mapped[float | None]
+    requested_at: Mapped[datetime]
+    ended_at: Mapped[datetime | None]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
 class KnownFile(Base):
     """A file that stays in its inbox and was seen: of a `keep` inbox, ignored, or reserved.
 
@@ -317,7 +338,8 @@ class KnownFile(Base):
 
 
 class Setting(Base):
-    """Single values: the ledger's id, a pause of the queue, the inboxes that were watched."""
+    """Single values: the ledger's id, a pause of the queue, the inboxes that were watched, the
+    `chunk_size` that the old API was given."""
 
     __tablename__ = "settings"
 

@@ -126,8 +126,9 @@ class Overview:
         runnable: number of those that wait for nothing but their turn.
         queue_eta_s: seconds until these and the running jobs have ended; None if unknown.
         ended: the jobs that ended last, the newest first.
-        remarks: sentences about pipeline.yaml, if an edit of it is not taken over, and about
-            receivers of notifications that are behind.
+        remarks: sentences about pipeline.yaml, if an edit of it is not taken over, about the HTTP
+            server, if it does not run, and about receivers of notifications that are behind.
+        server: address of the HTTP server that runs beside the daemon; None if none does.
     """
 
     outbox: str
@@ -145,6 +146,7 @@ class Overview:
     waiting_total: int
     ended: tuple[EndedJob, ...]
     remarks: tuple[str, ...] = ()
+    server: str | None = None
 
     @property
     def held(self) -> int:
@@ -175,20 +177,31 @@ def make_overview(config: Config, status: Record) -> Overview:
         waiting_total=max(status.get("waiting_total", 0), len(waiting)),
         ended=_all(EndedJob, status.get("recent", ())),
         remarks=tuple(make_remarks(status)),
+        server=server_url(status),
     )
 
 
 def make_remarks(status: Record) -> Iterator[str]:
-    """Write sentences about the fields `config` and `receivers`, if something is wrong."""
+    """Write sentences about the fields `config`, `server` and `receivers`, if something is
+    wrong."""
     config: Record = status.get("config") or {}
     if problem := config.get("problem"):
         said = "; ".join(problem.splitlines())
         yield f"the edited pipeline.yaml is not taken over, the one before goes on: {said}"
     if pending := config.get("pending"):
         yield f"the edited pipeline.yaml is not taken over yet: {pending}"
+    server: Record = status.get("server") or {}
+    if problem := server.get("problem"):
+        yield f"the HTTP server does not run: {problem}; it is started again now and then"
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"
+
+
+def server_url(status: Record) -> str | None:
+    """Address of the HTTP server that runs beside the daemon; None if none does."""
+    server: Record = status.get("server") or {}
+    return server.get("url")
 
 
 def make_holds(entries: Any) -> tuple[JobHold, ...]:

@@ -223,9 +223,9 @@ def _foreign_content(config: Config, look: Look) -> list[str]:
 
 
 def _configured(config: Config) -> Iterator[Path]:
-    from dna_pipeline.base.logs import log_file
+    from dna_pipeline.base.logs import log_file, server_log_file
 
-    yield from (config.file, config.outbox, log_file(config.logs))
+    yield from (config.file, config.outbox, log_file(config.logs), server_log_file(config.logs))
     for inbox in config.inboxes:
         yield from (inbox.path, *inbox.source_roots)
     for model in config.models.declared.values():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dna_pipeline.base.layout import batch_folder
+from dna_pipeline.base.layout import BATCH_REPORT, batch_folder
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.execution.protocol import SheetCell
 from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.publish.batch_report import NAME as REPORT
 from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_batch
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet, grid_axes
@@ -26,7 +25,7 @@ def sheet_of_batch(queries: Queries, batch_id: str) -> tuple[Sheet, str]:
         made_at=utcnow(),
         axes=batch["axes"] or (),
         left_off=max(batch["rows"] - MAX_ENTRIES, 0),
-        report=REPORT,
+        report=BATCH_REPORT,
         inbox=batch["inbox"],
     )
     return sheet, name

@@ -150,6 +150,7 @@ def read_daemon_and_queue(config: Config) -> Status:
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
         "queue_eta_s": None, "progress": [], "receivers": [], "config": None, "sheets": [],
+        "server": None,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -161,7 +162,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
-            "progress", "config",
+            "progress", "config", "server",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}
@@ -172,6 +173,17 @@ def read_daemon_and_queue(config: Config) -> Status:
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
+
+
+def device_of(config: Config) -> str:
+    """Name the device that the worker of the daemon uses, as its status says; where it says none,
+    the one that pipeline.yaml asks for."""
+    from dna_pipeline.base.reachability import brief_looks
+
+    with brief_looks() as look:
+        reported, _ = _reported(config, look)
+    daemon: dict[str, Any] = (reported or {}).get("daemon") or {}
+    return daemon.get("device") or config.runtime.device
 
 
 def find_daemon_fault(config: Config, now: datetime | None = None) -> str | None:

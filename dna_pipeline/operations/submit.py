@@ -105,7 +105,7 @@ class Submission:
 
 
 class Refused(ConfigError):
-    """An image that was submitted cannot become a job, for a reason with a code."""
+    """The image or a setting cannot become a job, for a reason with a code."""
 
     def __init__(self, error: JobError, text: str | None = None) -> None:
         super().__init__(text or f"{error.detail or error.sentence} ({error.code})")

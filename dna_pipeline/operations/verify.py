@@ -16,8 +16,8 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.lookup import find_job, open_queries
-from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.publish.manifest import NAME, ArtifactPart, Manifest
+from dna_pipeline.publish.published import find_results
 
 
 def verify(roots: Iterable[Path], *, opens: bool = False) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ import structlog
 from dna_pipeline.base.errors import OutboxUnavailable
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
-from dna_pipeline.base.layout import SOURCE, place_below
+from dna_pipeline.base.layout import BATCH_REPORT, SOURCE, place_below
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
@@ -32,7 +32,6 @@ from dna_pipeline.publish.publisher import Publisher, folder_of
 
 log = structlog.get_logger()
 
-NAME = "batch.csv"
 COLUMNS = (
     "row", "image", "job", "status", "code", "column", "detail", "seconds", "seed", "result",
 )  # fmt: skip
@@ -114,7 +113,7 @@ class BatchReports:
             self._make_folder(batch, folder)
         data, has_ended = yield from self._read(batch)
         if self._written.get(batch_id) != data:
-            self._publisher.outbox.put(data, folder / NAME)
+            self._publisher.outbox.put(data, folder / BATCH_REPORT)
             self._written[batch_id] = data
             failpoint("account-written")
         if batch.state == "claimed":

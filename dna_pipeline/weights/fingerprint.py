@@ -31,6 +31,15 @@ class Fingerprints:
         hashes = {path: self.sha256(path) for path in files}
         return manifest_path(self._data, root), model_hash(root, hashes) if files else None
 
+    def known_sha256(self, provider: Provider) -> str | None:
+        """The hash, as `of` gives it, if all files of the model were hashed before; else None."""
+        root, files = provider.weights()
+        try:
+            hashes = {path: self._hashes[file_identity(path)] for path in files}
+        except (KeyError, OSError):
+            return None
+        return model_hash(root, hashes) if hashes else None
+
     def licence(self, provider: Provider) -> str | None:
         """The licence for the manifest: from the configuration, else from the hashes of the files.
 

@@ -14,7 +14,7 @@ from tiny_models.triposr import HALF_DEPTH, SCALE, Detail, make_triposr
 
 Floats = NDArray[np.float64]
 
-PATCHES, TOKENS = 64, 40
+PATCHES, TOKENS = 56, 32
 BLURS = (0.6, 2.0, 5.0)
 """Deviations, in 32nds of the picture."""
 GRID = 128

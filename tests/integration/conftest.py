@@ -27,6 +27,7 @@ from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
+from tests.conftest import load_script
 from tests.integration.acting import Bench, install
 from tests.ledgers import lay_out
 
@@ -239,6 +240,27 @@ def quiet() -> Iterator[None]:
     )
     yield
     structlog.reset_defaults()
+
+
+@pytest.fixture(scope="module")
+def browser(
+    tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str], None]
+) -> Iterator[Any]:
+    chromium = load_script("chromium")
+    program = chromium.find_chromium()
+    if program is None:
+        lacking("there is no Chromium; on Debian and Ubuntu: apt-get install chromium")
+    with chromium.Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Any) -> Iterator[Any]:
+    """The browser, which must have nothing to complain about in the end."""
+    browser.complaints.clear()
+    browser.show_as(1280, 900)
+    yield browser
+    assert browser.complaints == []
 
 
 @pytest.fixture

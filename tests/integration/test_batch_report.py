@@ -10,11 +10,12 @@ from collections.abc import Callable
 
 import pytest
 
+from dna_pipeline.base.layout import BATCH_REPORT
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.publish.batch_report import COLUMNS, NAME
+from dna_pipeline.publish.batch_report import COLUMNS
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, report, run_all
 from tests.integration.test_repair import mended
@@ -25,7 +26,7 @@ MakeSite = Callable[..., Site]
 def written(site: Site) -> str:
     """The bytes of the one batch.csv there is, as text."""
     site.accounts().write()
-    (path,) = site.outbox.rglob(NAME)
+    (path,) = site.outbox.rglob(BATCH_REPORT)
     return path.read_bytes().decode()
 
 
@@ -87,7 +88,7 @@ def test_the_form_outlives_a_restart(make_site: MakeSite, originals: str) -> Non
     site = dropped(make_site(originals=originals), EXCEL + ROWS)
     first = written(site)
     site.restart()
-    (path,) = site.outbox.rglob(NAME)
+    (path,) = site.outbox.rglob(BATCH_REPORT)
     path.unlink()
     assert written(site) == first
     run_all(site)
@@ -176,7 +177,7 @@ def test_a_row_that_is_retried_with_another_value_shows_it(site: Site) -> None:
     dropped(site, "image\na.png\nb.png\nc.png\n")
     accounts = site.accounts()
     accounts.write()
-    (path,) = site.outbox.rglob(NAME)
+    (path,) = site.outbox.rglob(BATCH_REPORT)
     assert "force" not in path.read_text()
     job = site.jobs()[0]
     fail_next(site)

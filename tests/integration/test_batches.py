@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
+from dna_pipeline.base.layout import BATCH_REPORT
 from dna_pipeline.ledger import batches, pauses, queue
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
 from dna_pipeline.operations import check_jobs, check_plan
-from dna_pipeline.publish.batch_report import NAME
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -27,7 +27,7 @@ def report(site: Site) -> list[dict[str, str]]:
     """The rows of the one batch.csv there is, or of the newest."""
     site.accounts().write()
     newest = max(site.rows(Batch), key=lambda batch: batch.created_at)
-    (path,) = site.outbox.rglob(f"{newest.stem}-{newest.id[:8]}/{NAME}")
+    (path,) = site.outbox.rglob(f"{newest.stem}-{newest.id[:8]}/{BATCH_REPORT}")
     text = re.sub(r"\Asep=.\s+", "", path.read_bytes().decode("utf-8-sig"))
     delimiter = text.removeprefix("row")[0]
     return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,34 +19,12 @@ from dna_pipeline.media.video import write_mp4
 from dna_pipeline.publish.sheet.entries import SheetEntry, SheetFile
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import PAGE_ENTRIES, Sheet
-from tests.conftest import load_script
 
 pytestmark = pytest.mark.slow
 
-chromium = load_script("chromium")
 AT = datetime(2026, 12, 1, 22, tzinfo=UTC)
 HOSTILE = '</script><script>document.title = "owned"</script><img src=x onerror="alert(1)">'
 SIDECAR = 'img2img:\n  prompt: "猫 <b>"\n  seed: 7\n'
-
-
-@pytest.fixture(scope="module")
-def browser(
-    tmp_path_factory: pytest.TempPathFactory, lacking: Callable[[str], None]
-) -> Iterator[Any]:
-    program = chromium.find_chromium()
-    if program is None:
-        lacking("there is no Chromium; on Debian and Ubuntu: apt-get install chromium")
-    with chromium.Chromium(program, tmp_path_factory.mktemp("profile")) as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser: Any) -> Iterator[Any]:
-    """The browser, which must have nothing to complain about in the end."""
-    browser.complaints.clear()
-    browser.show_as(1280, 900)
-    yield browser
-    assert browser.complaints == []
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ def light() -> list[str]:
     ours = [
         "config.loader", "stages.base", "providers.base", "operations.daemon.loop",
         "interfaces.cli.main", "operations.models.pull", "operations.models.listing",
+        "interfaces.web.server",
     ]  # fmt: skip
     return [f"{PACKAGE}.{name}" for name in ours] + sorted(n.split(":")[0] for n in named)
 

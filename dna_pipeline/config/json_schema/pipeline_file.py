@@ -8,6 +8,7 @@ from dna_pipeline.config.file_parts import (
     PathsSpec,
     RetentionSpec,
     RuntimeSpec,
+    ServeSpec,
     SigningSpec,
 )
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
@@ -67,7 +68,7 @@ def _file() -> tuple[Schema, dict[str, Schema]]:
     own: dict[str, Schema] = schema["properties"]
     parts: dict[str, type[BaseModel]] = {
         "paths": PathsSpec, "runtime": RuntimeSpec, "retention": RetentionSpec,
-        "c2pa": SigningSpec,
+        "c2pa": SigningSpec, "serve": ServeSpec,
     }  # fmt: skip
     for key, model in parts.items():
         part, more = section(model)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.json_schema import words
 from dna_pipeline.config.json_schema.draft7 import URI, Schema, definition, or_null
-from dna_pipeline.config.json_schema.sections import finished, section, stage_section
+from dna_pipeline.config.json_schema.sections import finished, section, stage_section, summary
 from dna_pipeline.config.schema import SidecarHead
 from dna_pipeline.stages import registry
 
@@ -33,7 +33,7 @@ def sidecar_schema(pipelines: Mapping[str, Pipeline] | None = None) -> Schema:
     if pipelines:
         keys["pipeline"] = _with_choices(keys["pipeline"], pipelines)
     keys["matrix"] = _matrix(keys, definitions, stages)
-    keys |= {name: _one_of(types) for name, types in stages.items()}
+    keys |= {name: _stage(types) for name, types in stages.items()}
     schema: Schema = {"type": ["object", "null"], "additionalProperties": False, "properties": keys}
     return {
         "$schema": URI,
@@ -52,6 +52,18 @@ def _stages_by_id(pipelines: Mapping[str, Pipeline]) -> dict[str, list[str]]:
             if stage.type not in types.setdefault(stage.id, []):
                 types[stage.id].append(stage.type)
     return types
+
+
+def _stage(types: list[str]) -> Schema:
+    """The parameters of a stage, or false where it may be left out.
+
+    It is no choice of two, since editors would then show the faults of both at the stage's key.
+    """
+    kinds = [registry.stage_class(name) for name in types]
+    if all(kind.consumes != kind.produces for kind in kinds):
+        return _one_of(types)
+    about = " ".join(filter(None, (*map(summary, kinds), "False leaves the stage out.")))
+    return {"description": about, "if": {"const": False}, "else": _one_of(types)}
 
 
 def _one_of(types: list[str]) -> Schema:
@@ -75,7 +87,7 @@ def _matrix(
     patterns = {r"^meta\.": _several({})}
     for name, types in stages.items():
         parameters = {kind: definitions[kind]["properties"] for kind in types}
-        rows[name] = _several(_one_of(types))
+        rows[name] = _several(_stage(types))
         rows |= {f"{name}.{key}": each for key, each in _rows_of(parameters)}
         patterns |= {rf"^{name}\.{key}\.": each for key, each in _inner_rows_of(parameters)}
     return {

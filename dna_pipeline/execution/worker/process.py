@@ -15,6 +15,7 @@ from typing import IO, Any
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
+from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.protocol import (
@@ -243,6 +244,7 @@ def main() -> None:
     """Entry point of the child process."""
     from filelock import FileLock
 
+    collect_seldom()
     inbound, out = ipc.claim_stdio()
     os.environ.update(OFFLINE)
     configure_child()

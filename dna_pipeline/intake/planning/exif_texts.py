@@ -33,16 +33,21 @@ def exif_texts(path: Path) -> dict[str, str] | None:
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(12)
-        if head[:3] == b"\xff\xd8\xff":
-            blocks = _of_jpeg(file)
-        elif head[:4] == b"RIFF" and head[8:] == b"WEBP":
-            blocks = _of_webp(file)
-        else:
-            return None
-        for block in blocks:
-            if text := _text_in(block.removeprefix(_PREFIX)):
-                return {USER_COMMENT: text}
+        return texts_in_exif(file)
+
+
+def texts_in_exif(file: IO[bytes]) -> dict[str, str] | None:
+    """As `exif_texts`, of a file that is open at its start."""
+    head = file.read(12)
+    if head[:3] == b"\xff\xd8\xff":
+        blocks = _of_jpeg(file)
+    elif head[:4] == b"RIFF" and head[8:] == b"WEBP":
+        blocks = _of_webp(file)
+    else:
+        return None
+    for block in blocks:
+        if text := _text_in(block.removeprefix(_PREFIX)):
+            return {USER_COMMENT: text}
     return {}
 
 

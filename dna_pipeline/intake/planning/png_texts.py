@@ -25,21 +25,26 @@ def png_texts(path: Path) -> dict[str, str] | None:
     Raises:
         OSError: the file cannot be read.
     """
+    with path.open("rb") as file:
+        return texts_in_png(file)
+
+
+def texts_in_png(file: IO[bytes]) -> dict[str, str] | None:
+    """As `png_texts`, of a file that is open at its start."""
     texts: dict[str, str] = {}
     chars = 0
-    with path.open("rb") as file:
-        if file.read(len(SIGNATURE)) != SIGNATURE:
-            return None
-        for kind, data in islice(_text_chunks(file), MAX_TEXTS):
-            keyword, _, rest = data.partition(b"\0")
-            name = keyword.decode("latin-1")
-            if name in texts or chars > MAX_BYTES:
-                continue
-            try:
-                texts[name] = _decoded(kind, rest)
-            except (ValueError, zlib.error):
-                continue
-            chars += len(texts[name])
+    if file.read(len(SIGNATURE)) != SIGNATURE:
+        return None
+    for kind, data in islice(_text_chunks(file), MAX_TEXTS):
+        keyword, _, rest = data.partition(b"\0")
+        name = keyword.decode("latin-1")
+        if name in texts or chars > MAX_BYTES:
+            continue
+        try:
+            texts[name] = _decoded(kind, rest)
+        except (ValueError, zlib.error):
+            continue
+        chars += len(texts[name])
     return texts
 
 

@@ -102,9 +102,16 @@ def print_status(fields: Record) -> None:
 
 
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
-    from dna_pipeline.operations.overview import make_holds, make_remarks, make_waiting
+    from dna_pipeline.operations.overview import (
+        make_holds,
+        make_remarks,
+        make_waiting,
+        server_url,
+    )
 
     yield "daemon", _daemon(fields["daemon"])
+    if (url := server_url(fields)) is not None:
+        yield "server", url
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):

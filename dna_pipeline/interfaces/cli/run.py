@@ -18,15 +18,23 @@ from dna_pipeline.interfaces.cli.output import (
     JsonOption,
     clean,
     clean_on,
+    config_file,
     load_to_write,
     print_json,
     say,
+)
+from dna_pipeline.interfaces.cli.serve import (
+    HostOption,
+    PortOption,
+    TokenOption,
+    require_packages,
 )
 from dna_pipeline.interfaces.cli.words import failure_text, hold_reason, short_path
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
     from dna_pipeline.operations.daemon.loop import Daemon
+    from dna_pipeline.operations.daemon.server_process import ServerProcess
     from dna_pipeline.operations.submit import Submission
 
 
@@ -42,6 +50,12 @@ def watch(
     quiet: Annotated[
         bool, typer.Option("--quiet", help="As --plain, but of the log only warnings and errors.")
     ] = False,
+    with_server: Annotated[
+        bool, typer.Option("--serve", help="Run the HTTP server of `serve` beside it.")
+    ] = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    token_file: TokenOption = None,
 ) -> None:
     """Watch the inboxes and work, until SIGTERM or Ctrl-C.
 
@@ -50,7 +64,8 @@ def watch(
     from dna_pipeline.interfaces.cli.live.terminal import can_show
 
     is_live = not (plain or quiet) and can_show(sys.stdout)
-    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty(), quiet=quiet)
+    server = _server_process(context, host, port, token_file) if with_server else None
+    daemon = _daemon(context, server, console=not is_live or not sys.stderr.isatty(), quiet=quiet)
     if is_live:
         _watch_live(daemon)
     else:
@@ -80,10 +95,34 @@ def _watch_live(daemon: Daemon) -> None:
     screen.print_results()
 
 
-def _daemon(context: typer.Context, *, console: bool = True, quiet: bool = False) -> Daemon:
+def _server_process(
+    context: typer.Context, host: str, port: int, token_file: Path | None
+) -> ServerProcess:
+    """The server that runs beside the daemon. Raises `ConfigError` if it is not installed."""
+    from dna_pipeline.operations.daemon.server_process import ServerProcess
+
+    require_packages()
+    settings = {
+        "config": str(config_file(context).absolute()),
+        "host": host,
+        "port": port,
+        "token_file": None if token_file is None else str(token_file.absolute()),
+    }
+    # By its name, since the daemon must not load what the server needs.
+    return ServerProcess("dna_pipeline.interfaces.web.child", settings)
+
+
+def _daemon(
+    context: typer.Context,
+    server: ServerProcess | None = None,
+    *,
+    console: bool = True,
+    quiet: bool = False,
+) -> Daemon:
     """Make the daemon of `watch` or `run`, with its log, and let signals stop it.
 
     Args:
+        server: the HTTP server that runs beside it.
         console: show the log on standard error, too.
         quiet: show only warnings and errors of it there.
     """
@@ -93,7 +132,7 @@ def _daemon(context: typer.Context, *, console: bool = True, quiet: bool = False
     require_utf8_names()
     config = load_to_write(context)
     configure(config.logs, console=console, quiet=quiet)
-    daemon = Daemon(config)
+    daemon = Daemon(config, server=server)
     _stop_on_signals(daemon)
     return daemon
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,12 @@ import typer
 from dna_pipeline.base.errors import ServiceFailed
 from dna_pipeline.interfaces.cli.fitting import print_titled
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, config_file, print_json, say
+from dna_pipeline.interfaces.cli.serve import (
+    HostOption,
+    PortOption,
+    TokenOption,
+    require_packages,
+)
 
 if TYPE_CHECKING:
     from dna_pipeline.operations.service.system import ServiceStatus
@@ -46,6 +53,12 @@ def install(
             help="With --system: who the daemon runs as; default: the owner of the folder.",
         ),
     ] = None,
+    with_server: Annotated[
+        bool, typer.Option("--serve", help="Run the HTTP server of `serve` beside the daemon.")
+    ] = False,
+    host: HostOption = "127.0.0.1",
+    port: PortOption = 8000,
+    token_file: TokenOption = None,
     only_print: Annotated[
         bool, typer.Option("--print", "--dry-run", help="Print what would be written; do nothing.")
     ] = False,
@@ -58,13 +71,14 @@ def install(
     from dna_pipeline.operations.service import manage
 
     file, who = config_file(context), manage.caller()
+    options = _server_options(host, port, token_file) if with_server else []
     if only_print:
-        would_be = manage.preview(file, who, is_system=system, run_as=run_as)
+        would_be = manage.preview(file, who, is_system=system, run_as=run_as, options=options)
         say(f"would be written to {would_be.place}:")
         print(would_be.text, end="")
         return
     with _failures():
-        done = manage.install(file, who, is_system=system, run_as=run_as)
+        done = manage.install(file, who, is_system=system, run_as=run_as, options=options)
     if done.file is not None:
         print(f"{'wrote' if done.has_changed else 'unchanged:'} {clean(done.file)}")
     print(f"installed: {clean(done.name)}; `dna-pipeline service status` shows it")
@@ -72,6 +86,13 @@ def install(
         say(text)
     if done.problems:
         raise typer.Exit(1)
+
+
+def _server_options(host: str, port: int, token_file: Path | None) -> list[str]:
+    """Options of `watch` that have it run the server. Raises `ConfigError`."""
+    require_packages()
+    options = ["--serve", "--host", host, "--port", str(port)]
+    return options if token_file is None else [*options, "--token-file", str(token_file.absolute())]
 
 
 @service.command()

@@ -23,6 +23,7 @@ TAGS = [
     {"name": "batches", "description": "The jobs of one drop that made several."},
     {"name": "queue", "description": "The daemon, and why jobs wait."},
     {"name": "set-up", "description": "What pipeline.yaml has."},
+    {"name": "sdapi", "description": "The API of AUTOMATIC1111's web UI."},
 ]
 
 _SECURITY = {

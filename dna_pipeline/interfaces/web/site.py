@@ -1,4 +1,4 @@
-"""The site that all endpoints share: configuration, ledger and events, and the wait for a job."""
+"""Parts that all endpoints share: configuration, ledger and events; waits for the end of a job."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from collections.abc import AsyncGenerator, Callable
 from functools import partial
 from typing import Any, TypeVar
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web.texts import PathHider
+from dna_pipeline.operations.serving.awaited import Presence
 from dna_pipeline.operations.serving.board import Board
 from dna_pipeline.operations.serving.drops import Drops
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
@@ -19,6 +22,10 @@ from dna_pipeline.operations.serving.submissions import Submissions
 
 T = TypeVar("T")
 Record = dict[str, Any]
+
+FEED_READERS = 4
+"""Most followers of events that read the ledger at once. Each takes a thread and a connection, and
+hundreds may come together after a restart."""
 
 END_KINDS = frozenset({"completed", "failed", "cancelled"})
 """Kinds of the events that end a job."""
@@ -31,7 +38,9 @@ class Site:
         self.config = config
         self.readers = Readers(config)
         self.submissions = Submissions(config)
+        self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
+        self._feed_turns: CapacityLimiter | None = None
         self.drops = Drops(config, self.readers, self.submissions)
         self.board = Board(config)
         self.hide = PathHider(config)
@@ -51,6 +60,8 @@ class Site:
     ) -> AsyncGenerator[list[Record]]:
         """Yield the events of one job or of all as they come, in portions, without end.
 
+        A portion is emptied when the next one is asked for.
+
         Args:
             after: number of the event after which they begin.
             quiet_s: time without an event after which an empty portion is yielded.
@@ -64,17 +75,22 @@ class Site:
                 awake.clear()
                 if events := await self._take(follower):
                     yield events
+                    events.clear()  # else each idle stream would hold its last portion
                     continue
                 try:
-                    await asyncio.wait_for(awake.wait(), quiet_s)
+                    async with asyncio.timeout(quiet_s):
+                        await awake.wait()
                 except TimeoutError:
                     yield []
         finally:
             follower.close()
 
     async def _take(self, follower: Follower) -> list[Record]:
-        kept = follower.take_kept()
-        return await self.ask(follower.take) if kept is None else kept
+        if (kept := follower.take_kept()) is not None:
+            return kept
+        if self._feed_turns is None:
+            self._feed_turns = CapacityLimiter(FEED_READERS)
+        return await run_sync(follower.take, limiter=self._feed_turns)
 
     async def ended(self, job: str, quiet_s: float = 1.0) -> AsyncGenerator[Record | None]:
         """Yield the job's event when it has ended, and None again and again until then.

@@ -34,6 +34,7 @@ from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.daemon.parts import CLOSE_GRACE_S, DaemonParts, ExecutorFactory
 from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
+from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.service_manager import ServiceManager
 from dna_pipeline.operations.daemon.status_file import Observer
 from dna_pipeline.operations.daemon.takeover import Takeover
@@ -53,10 +54,19 @@ CLOSING_LIMIT_S = 0.5
 
 
 class Daemon(DaemonParts):
-    """One run of `watch` or `run` with one data folder."""
+    """One run of `watch` or `run` with one data folder.
 
-    def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
-        super().__init__(config, executor)
+    Args:
+        server: the HTTP server that runs beside it; None if there is none.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        executor: ExecutorFactory = LocalExecutor,
+        server: ServerProcess | None = None,
+    ) -> None:
+        super().__init__(config, executor, server)
         self._stop = threading.Event()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
@@ -154,10 +164,14 @@ class Daemon(DaemonParts):
         )
         self._start_parts({}, self._started)
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
+        if self.server is not None:
+            self.server.start()
         try:
             yield
         finally:
             self._stop.set()
+            if self.server is not None:
+                self.server.begin_end()
             self._intake_thread.stop()
             self.sheets.close()
             self._probe.limit_s = CLOSING_LIMIT_S
@@ -171,6 +185,8 @@ class Daemon(DaemonParts):
             self.is_stuck = not has_ended or not self._has_ended_publishing()
             self._intake_thread.close()
             self.is_stuck |= self.reporting.close()
+            if self.server is not None:
+                self.server.close()
             self._close()
             self._heartbeat.stop()
             self._probe.close()
@@ -225,6 +241,7 @@ class Daemon(DaemonParts):
         # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
             self.dispatcher.forward_cancels()
+            self.model_loads.step()
             self._dispatch()
             self._publish_some(now)
             self._has_changed = False

@@ -149,53 +149,52 @@ class MetricsFile:
 
     def _metrics(self, queries: ReportQueries, totals: Totals) -> Iterator[Metric]:
         yield from self._daemon_metrics(is_up=True)
-        yield from _queue_metrics(queries)
-        yield from _total_metrics(totals)
+        yield from queue_metrics(queries)
+        yield from total_metrics(totals, since="the daemon was started")
         yield from _device_metrics(self._status.get("workers", ()))
-        behind = _gauge("receiver_behind", "Messages that a receiver of notifications lacks.")
-        for row in queries.receivers():
-            behind.add(row["behind"], receiver=row["name"])
-        yield behind
+        yield from receiver_metrics(queries)
 
     def _daemon_metrics(self, *, is_up: bool) -> Iterator[Metric]:
         about = "1 while a daemon runs, 0 after it was stopped."
-        yield _gauge("up", about).add(int(is_up), version=__version__)
-        start = _gauge("start_timestamp_seconds", "Unix time at which the daemon was started.")
+        yield gauge("up", about).add(int(is_up), version=__version__)
+        start = gauge("start_timestamp_seconds", "Unix time at which the daemon was started.")
         yield start.add(self._started.timestamp())
-        written = _gauge("written_timestamp_seconds", "Unix time at which this file was written.")
+        written = gauge("written_timestamp_seconds", "Unix time at which this file was written.")
         yield written.add(round(time.time(), 3))
         if (number := self._status.get("waiting_total")) is not None:
-            yield _gauge("waiting_files", "Files in inboxes that are not taken in yet.").add(number)
+            yield gauge("waiting_files", "Files in inboxes that are not taken in yet.").add(number)
 
 
-def _queue_metrics(queries: ReportQueries) -> Iterator[Metric]:
-    jobs = _gauge("jobs", "Jobs in the ledger by status, inbox and pipeline.")
+def queue_metrics(queries: ReportQueries) -> Iterator[Metric]:
+    """Jobs by status, the length of the queue, and holds."""
+    jobs = gauge("jobs", "Jobs in the ledger by status, inbox and pipeline.")
     rows = queries.counts_by_pipeline()
     for status, inbox, pipeline, number in rows:
         jobs.add(number, status=status, inbox=inbox, pipeline=pipeline)
     yield jobs
     queued = sum(number for status, _, _, number in rows if status == OPEN[0])
-    yield _gauge("queue_length", "Jobs that have not started.").add(queued)
+    yield gauge("queue_length", "Jobs that have not started.").add(queued)
     created = queries.oldest_queued()
     age_s = 0.0 if created is None else max((utcnow() - created).total_seconds(), 0.0)
     about = "Age of the oldest job that has not started; 0 if there is none."
-    yield _gauge("queue_oldest_seconds", about).add(round(age_s, 3))
+    yield gauge("queue_oldest_seconds", about).add(round(age_s, 3))
     held: Counter[str] = Counter()
     for hold in queries.holds():
         held[hold["code"]] += queued if hold["jobs"] is None else hold["jobs"]
-    holds = _gauge("held_jobs", "Jobs that wait for more than their turn, by hold.")
+    holds = gauge("held_jobs", "Jobs that wait for more than their turn, by hold.")
     for code, number in sorted(held.items()):
         holds.add(number, hold=code)
     yield holds
 
 
-def _total_metrics(totals: Totals) -> Iterator[Metric]:
-    about = "Jobs that ended since the daemon was started, by outcome."
+def total_metrics(totals: Totals, since: str) -> Iterator[Metric]:
+    """Numbers of what has ended; `since` is a clause that says from when on."""
+    about = f"Jobs that ended since {since}, by outcome."
     ended = Metric("dna_pipeline_jobs_ended_total", "counter", about)
     for (status, inbox, pipeline), number in sorted(totals.ended.items()):
         ended.add(number, status=status, inbox=inbox, pipeline=pipeline)
     yield ended
-    about = "Time of stages that finished since the daemon was started."
+    about = f"Time of stages that finished since {since}."
     stages = Metric("dna_pipeline_stage_seconds", "summary", about)
     for (kind, device), (number, seconds) in sorted(totals.stages.items()):
         stages.add(round(seconds, 3), "_sum", stage=kind, device=device)
@@ -203,9 +202,17 @@ def _total_metrics(totals: Totals) -> Iterator[Metric]:
     yield stages
 
 
+def receiver_metrics(queries: ReportQueries) -> Iterator[Metric]:
+    """Messages that receivers of notifications lack."""
+    behind = gauge("receiver_behind", "Messages that a receiver of notifications lacks.")
+    for row in queries.receivers():
+        behind.add(row["behind"], receiver=row["name"])
+    yield behind
+
+
 def _device_metrics(workers: Iterable[Record]) -> Iterator[Metric]:
-    used = _gauge("device_memory_used_bytes", "Memory in use on a worker's device.")
-    size = _gauge("device_memory_size_bytes", "Memory that a worker's device has.")
+    used = gauge("device_memory_used_bytes", "Memory in use on a worker's device.")
+    size = gauge("device_memory_size_bytes", "Memory that a worker's device has.")
     for worker in workers:
         labels = {"worker": str(worker["worker"]), "device": str(worker.get("device"))}
         if worker.get("memory_bytes") is not None:
@@ -215,5 +222,6 @@ def _device_metrics(workers: Iterable[Record]) -> Iterator[Metric]:
     yield size
 
 
-def _gauge(name: str, about: str) -> Metric:
+def gauge(name: str, about: str) -> Metric:
+    """A gauge of this program, without samples yet."""
     return Metric(f"dna_pipeline_{name}", "gauge", about)

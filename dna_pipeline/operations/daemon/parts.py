@@ -28,8 +28,10 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
+from dna_pipeline.operations.daemon.model_loads import ModelLoads
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.reporting import Reporting
+from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
@@ -64,6 +66,7 @@ class DaemonParts:
 
     Attributes:
         config: that of the parts; a takeover replaces it.
+        server: the HTTP server beside the daemon; None if there is none.
     """
 
     ledger: Ledger
@@ -74,8 +77,11 @@ class DaemonParts:
     _started: datetime
     """Start of the daemon."""
 
-    def __init__(self, config: Config, executor: ExecutorFactory) -> None:
+    def __init__(
+        self, config: Config, executor: ExecutorFactory, server: ServerProcess | None
+    ) -> None:
         self.config = config
+        self.server = server
         self._make_executor = executor
         self._probe = FolderProbe()
         self._look = self._probe.look
@@ -118,10 +124,11 @@ class DaemonParts:
         )
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,
-            self._config_state, started,
+            self._config_state, started, self._server_state,
         )  # fmt: skip
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
+        self.model_loads = ModelLoads(self.ledger, self._queries, self.dispatcher)
         self._recover()
         self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
         self._heartbeat = self._make_heartbeat()
@@ -137,6 +144,9 @@ class DaemonParts:
 
     def _config_state(self) -> dict[str, Any] | None:
         return None if self._takeover is None else self._takeover.state.to_dict()
+
+    def _server_state(self) -> dict[str, Any] | None:
+        return None if self.server is None else self.server.state.to_dict()
 
     def _make_heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
@@ -170,6 +180,7 @@ class DaemonParts:
         self.intake.recover()
         # First of all, since the next steps queue running jobs again and move unknown copies away.
         self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
+        self.model_loads.recover()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)

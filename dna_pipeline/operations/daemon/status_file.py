@@ -54,6 +54,7 @@ class StatusFile:
             thread; it must return at once, and change nothing.
         config_state: gives the field `config`.
         since: start of the daemon; now by default.
+        server_state: gives the field `server`.
     """
 
     def __init__(
@@ -66,9 +67,11 @@ class StatusFile:
         observe: Observer = lambda _: None,
         config_state: Callable[[], dict[str, Any] | None] = lambda: None,
         since: datetime | None = None,
+        server_state: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self._config = config
         self._config_state = config_state
+        self._server_state = server_state
         self._observe = observe
         self._path = file_of(config.outbox)
         self._look = look
@@ -127,7 +130,7 @@ class StatusFile:
     def close(self) -> None:
         """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        content = self._content() | {"daemon": None}
+        content = self._content() | {"daemon": None, "server": None}
         self._observe(content)
         self._put({"written_at": format_time(utcnow()), **content})
 
@@ -154,6 +157,7 @@ class StatusFile:
             "jobs_per_hour": self._jobs_per_hour(),
             **self._look_for_leftovers(),
             "config": self._config_state(),
+            "server": self._server_state(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }

@@ -12,9 +12,9 @@ from typing import Any, cast
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.models.selection import configured
-from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
+from dna_pipeline.publish.published import find_results
 from dna_pipeline.weights.fingerprint import hash_files, manifest_path, model_hash, name_below
 from dna_pipeline.weights.pins import PinnedFile, PinnedModel, Pins, load_pins
 from dna_pipeline.weights.progress import Progress

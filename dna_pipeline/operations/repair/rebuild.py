@@ -33,11 +33,11 @@ from dna_pipeline.operations.repair.kept_files import FinishedJob, remember_kept
 from dna_pipeline.operations.repair.results import (
     PublishedResult,
     Rows,
-    find_results,
     read_result,
     rows_of,
 )
 from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs, salvage
+from dna_pipeline.publish.published import find_results
 
 log = structlog.get_logger()
 

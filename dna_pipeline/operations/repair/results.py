@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -67,20 +66,6 @@ class PublishedResult:
         if isinstance(self.manifest, Manifest):
             return "completed"
         return "cancelled" if self.manifest.code == Cancelled.code else "failed"
-
-
-def find_results(outbox: Path) -> Iterator[Path]:
-    """Find the manifest files of all published folders, and those of cancelled rows.
-
-    `source` of a published folder is skipped: its files were dropped, whatever their names are.
-    """
-    for folder, below, names in os.walk(outbox):
-        paths = [Path(folder, name) for name in sorted({NAME, ERROR_NAME} & set(names))]
-        if cancelled_rows.is_shared(folder):
-            paths += cancelled_rows.manifests(Path(folder))
-        excluded = {SOURCE} if paths else set[str]()
-        below[:] = sorted(n for n in below if not n.startswith(".") and n not in excluded)
-        yield from paths
 
 
 def read_result(outbox: Path, path: Path) -> PublishedResult | str:

@@ -6,7 +6,7 @@ import getpass
 import os
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,13 +69,27 @@ def caller() -> Caller:
     return Caller(sys.platform, _user_name(os.geteuid()), os.geteuid(), env)
 
 
-def preview(file: Path, who: Caller, *, is_system: bool, run_as: str | None) -> Preview:
+def preview(
+    file: Path,
+    who: Caller,
+    *,
+    is_system: bool,
+    run_as: str | None,
+    options: Sequence[str] = (),
+) -> Preview:
     """Give the file that `install` would write. Raises `ConfigError`."""
-    site, system = _prepare(file, who, is_system=is_system, run_as=run_as)
+    site, system = _prepare(file, who, is_system=is_system, run_as=run_as, options=options)
     return Preview(str(system.file(site.key) or system.name(site.key)), system.text(site))
 
 
-def install(file: Path, who: Caller, *, is_system: bool, run_as: str | None) -> Installation:
+def install(
+    file: Path,
+    who: Caller,
+    *,
+    is_system: bool,
+    run_as: str | None,
+    options: Sequence[str] = (),
+) -> Installation:
     """Have the daemon of a pipeline.yaml start now and with the machine.
 
     Args:
@@ -83,12 +97,13 @@ def install(file: Path, who: Caller, *, is_system: bool, run_as: str | None) -> 
             has only the former.
         run_as: name of the person whom the daemon of the machine runs as; None for the one who
             called sudo, else the owner of the folder of pipeline.yaml.
+        options: further ones of `watch`.
 
     Raises:
         ConfigError: pipeline.yaml is wrong, or others wrote a file that is in the way.
         ServiceFailed: the service manager is not there, or did not do it.
     """
-    site, system = _prepare(file, who, is_system=is_system, run_as=run_as)
+    site, system = _prepare(file, who, is_system=is_system, run_as=run_as, options=options)
     waits = not system.status(site.key).is_active and is_held(site.data)
     installation = system.install(site, waits=waits)
     if waits:
@@ -136,11 +151,11 @@ def remove(file: Path, who: Caller, *, is_system: bool) -> str | None:
 
 
 def _prepare(
-    file: Path, who: Caller, *, is_system: bool, run_as: str | None
+    file: Path, who: Caller, *, is_system: bool, run_as: str | None, options: Sequence[str]
 ) -> tuple[Site, ServiceSystem]:
     if run_as is not None and not (is_system or who.is_root):
         raise ConfigError("--run-as is for a service of the machine: use it with --system")
-    site = make_site(file, configuration.load(file), who.env)
+    site = make_site(file, configuration.load(file), who.env, options=options)
     return site, _system(file, who, is_system=is_system, run_as=run_as)
 
 

@@ -8,7 +8,7 @@ import re
 import sys
 import sysconfig
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -70,19 +70,25 @@ def site_key(config: Path) -> str:
 
 
 def make_site(
-    file: Path, config: Config, env: Mapping[str, str] = os.environ, python: str = sys.executable
+    file: Path,
+    config: Config,
+    env: Mapping[str, str] = os.environ,
+    python: str = sys.executable,
+    options: Sequence[str] = (),
 ) -> Site:
     """Find out how the daemon of a pipeline.yaml is started.
 
     Args:
         file: pipeline.yaml, whose configuration `config` is.
         env: of the command that installs the service; variables that move folders are kept.
+        options: further ones of `watch`.
 
     Raises:
         ConfigError: a path has characters that no file of a service manager can hold.
     """
     real = real_config(file)
     arguments = ("-m", "dna_pipeline", "--config", str(real), "watch", "--plain")
+    arguments += tuple(options)
     site = Site(
         config=real,
         data=config.data,

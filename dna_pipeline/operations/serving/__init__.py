@@ -1,1 +1,1 @@
-"""The part of the program that a server needs beside the operations that commands use too."""
+"""Operations of a server, beside those that commands use too."""

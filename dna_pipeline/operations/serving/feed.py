@@ -7,13 +7,14 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
 import structlog
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
-from dna_pipeline.operations.serving.readers import Readers, file_id
+from dna_pipeline.operations.serving.readers import FileId, Readers, file_id
 
 log = structlog.get_logger()
 
@@ -28,10 +29,11 @@ Record = dict[str, Any]
 
 
 class Follower:
-    """A reader that follows the events of all jobs, or of one.
+    """A place in the events of all jobs, or of one.
 
     Attributes:
-        last: number of the last event that it got.
+        last: number of the last event that was looked at for it.
+        file: the ledger that the number belongs to; None before the first look.
     """
 
     def __init__(
@@ -40,22 +42,24 @@ class Follower:
         self._feed = feed
         self.job = job
         self.last = after
+        self.file: FileId | None = None
         self.wake = wake
+
+    def take_kept(self) -> list[Record] | None:
+        """As `take`, from memory and at once; None if the ledger has to be read for it."""
+        return self._feed.take_kept(self)
 
     def take(self) -> list[Record]:
         """Give the next events in order, at most `PORTION` of them; none if there are none yet.
 
-        May read the ledger, so not to be called where nothing may wait. Raises `ConfigError`.
-        """
-        events, self.last = self._feed.events_after(self.last, self.job)
-        return events
+        After another ledger took the place of the one before, the events of all jobs go on with its
+        new ones; those of one job begin anew, since its end may be among the old ones.
 
-    def take_kept(self) -> list[Record] | None:
-        """As `take`, but wait for nothing; None if the ledger has to be read for it."""
-        if (kept := self._feed.kept_after(self.last, self.job)) is None:
-            return None
-        events, self.last = kept
-        return events
+        May read the ledger, so not to be called where nothing may wait. Raises `ConfigError` if it
+        cannot be read.
+        """
+        kept = self.take_kept()
+        return self._feed.take_from_ledger(self) if kept is None else kept
 
     def close(self) -> None:
         self._feed.drop(self)
@@ -76,6 +80,10 @@ class EventFeed:
         self._recent: deque[Record] = deque(maxlen=KEPT)
         self._floor: int | None = None
         """All events after this number are in `_recent`; None while nobody looks."""
+        self._file: FileId | None = None
+        """The ledger that they are from."""
+        self._first_floor = 0
+        """Number of its newest event when it was found."""
         self._thread: threading.Thread | None = None
         self._stop = threading.Event()
 
@@ -111,27 +119,44 @@ class EventFeed:
 
     @property
     def number(self) -> int:
-        """Number of those that follow."""
+        """Number of those who follow."""
         return len(self._followers)
 
-    def events_after(self, last: int, job: str | None) -> tuple[list[Record], int]:
-        """Give events after a number, and the number up to which all were looked through."""
-        if (kept := self.kept_after(last, job)) is not None:
-            return kept
-        with self._readers.lend() as queries:
-            events = queries.events(job, last, PORTION)
-        return events, events[-1]["id"] if events else last
-
-    def kept_after(self, last: int, job: str | None) -> tuple[list[Record], int] | None:
-        """As `events_after`, from memory; None if some of these events are not there."""
+    def take_kept(self, follower: Follower) -> list[Record] | None:
+        """Give a follower's next events from memory; None if some of them may not be there."""
         with self._lock:
-            if self._floor is None or last < self._floor:
+            if self._floor is None or follower.file != self._file or follower.last < self._floor:
                 return None
-            recent = self._recent
-            first = bisect_right(recent, last, key=lambda event: event["id"])
-            some = [recent[i] for i in range(first, min(first + PORTION, len(recent)))]
-        newest = some[-1]["id"] if some else last
-        return [event for event in some if job in (None, event["job_id"])], newest
+            first = bisect_right(self._recent, follower.last, key=lambda event: event["id"])
+            events: list[Record] = []
+            for event in islice(self._recent, first, None):
+                if follower.job in (None, event["job_id"]):
+                    if len(events) == PORTION:
+                        break
+                    events.append(event)
+                follower.last = event["id"]
+            return events
+
+    def take_from_ledger(self, follower: Follower) -> list[Record]:
+        """Give a follower's next events from the ledger; none if there is no ledger yet."""
+        file = file_id(self._config.ledger_path)
+        if file is None:
+            return []
+        with self._lock:
+            is_replaced = follower.file not in (None, file)
+            if is_replaced and file != self._file:
+                return []  # the next look wakes all
+            first_floor = self._first_floor
+        with self._readers.lend() as queries:
+            newest = queries.last_event()
+            if is_replaced or follower.last > newest:
+                all_begin = min(first_floor, newest) if is_replaced else newest
+                follower.last = all_begin if follower.job is None else 0
+            follower.file = file
+            events = queries.events(follower.job, follower.last, PORTION)
+        looked_at = events[-1]["id"] if events else follower.last
+        follower.last = looked_at if len(events) == PORTION else max(looked_at, newest)
+        return events
 
     # --- the thread ---
 
@@ -145,6 +170,8 @@ class EventFeed:
                 if str(error) != trouble:
                     trouble = str(error)
                     log.warning("feed.ledger_unavailable", why=trouble)
+            except Exception:  # whatever it was, those who follow need the next look
+                log.exception("feed.failed")
             with self._lock:
                 self._floor = None
                 self._recent.clear()
@@ -162,12 +189,13 @@ class EventFeed:
         """Look at the ledger until nobody follows, or another file takes its place."""
         file = file_id(self._config.ledger_path)
         with self._readers.lend() as queries:
+            versions = queries.data_version()
+            # Before the number, or a commit between the two would be noticed only with the next.
+            before = next(versions)
             last = queries.last_event()
             with self._lock:
-                self._floor = last
+                self._floor, self._file, self._first_floor = last, file, last
             self._wake(None)  # they may lack events from before
-            versions = queries.data_version()
-            before = next(versions)
             while not self._stop.wait(LOOK_S) and self._followers:
                 if file_id(self._config.ledger_path) != file:
                     return

@@ -41,6 +41,10 @@ class Readers:
             raise
         self._give_back(file, queries)
 
+    def has_ledger(self) -> bool:
+        """True if there is a ledger, and so if there may be jobs."""
+        return self._config.ledger_path.exists()
+
     def close(self) -> None:
         """Close the connections that are not lent; others may go on for a moment."""
         with self._lock:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.naming import safe_name
+from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import Document
 from dna_pipeline.intake.discovery.probe import Prober
@@ -58,6 +59,8 @@ class Submissions:
             ConfigError: the ledger cannot be used, or a value is wrong.
             OSError: the image could not be copied into the data folder.
         """
+        if several := sorted(BATCH_KEYS.intersection(values)):
+            raise ConfigError(f"{several[0]}: is for several jobs, and an image is one job here")
         document = Document(dict(values), {(): 0}, "the request")
         submitter = Submitter(self._config, self.ledger(), document, follows_paths=False)
         with self.prober() as prober:

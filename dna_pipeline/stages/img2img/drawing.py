@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.errors import MaskMissing
-from dna_pipeline.media.flat import flattened
+from dna_pipeline.media.flat import flattened, resized
 from dna_pipeline.media.images import load_image
 from dna_pipeline.media.repaint_mask import MaskEdit, mask_of, region_of, transparency_of
 from dna_pipeline.providers.base import ImageToImageRequest
@@ -37,7 +37,12 @@ class Drawing:
             MaskMissing, MaskMismatch: of the job's mask.
             What `ImageToImage.redraw` raises.
         """
-        return self._redrawn(source) if self.stage.mask == "none" else self._repainted(source)
+        mask = None if self.stage.mask == "none" else self._mask(source)
+        if (target := self.stage.target) is not None:
+            # A mask of another size belongs to the input, so it takes the input's way.
+            mask = None if mask is None else target.fitted(resized(mask, source.size))
+            source = target.fitted(source)
+        return self._redrawn(source) if mask is None else self._repainted(source, mask)
 
     def _redrawn(self, source: Image.Image) -> Image.Image:
         image = flattened(source)
@@ -49,13 +54,12 @@ class Drawing:
             result = with_alpha(result, source.getchannel("A"), self.ctx.warnings)
         return result
 
-    def _repainted(self, source: Image.Image) -> Image.Image:
+    def _repainted(self, source: Image.Image, raw_mask: Image.Image) -> Image.Image:
         """The picture with the part under the mask redrawn, and all else as it was."""
         edit = MaskEdit(self.stage.mask_invert, self.stage.mask_grow, self.stage.mask_blur)
         way = repaint.Repaint(
             edit, self.stage.mask == "alpha" and not self.stage.mask_invert, self.stage.alpha
         )
-        raw_mask = self._mask(source)
         picture = source if self.stage.keeps_size else fitted(source, self.stage.max_size)
         mask = way.mask(picture, raw_mask)
         region = region_of(mask, self.stage.padding)

@@ -34,14 +34,14 @@ def translated(params: dict[str, Any]) -> dict[str, Any]:
 
 def advice(name: str, value: object) -> str:
     """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-    otherwise, and the longer side for a size like 512x768.
+    otherwise, and a size like 512 x 768 as it is written here.
 
     Args:
         name: of the parameter, as we call it.
     """
     sides = re.fullmatch(r"(\d{2,4})(?:\s*[x×*]\s*(\d{2,4}))?", str(value))
     if name == "size" and sides:
-        return f"write max_size: {max(int(side) for side in sides.groups() if side)}"
+        return f"write size: {sides[1]}x{sides[2]}" if sides[2] else f"write max_size: {sides[1]}"
     if not isinstance(value, str):
         return ""
     if name == "max_size" and sides and sides[2]:

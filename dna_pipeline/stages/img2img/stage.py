@@ -21,7 +21,7 @@ from dna_pipeline.providers.stable_diffusion.samplers import (
 )
 from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX, Grid
 from dna_pipeline.stages.base import Authorship, ExtraFile, Seed, Stage, StageContext
-from dna_pipeline.stages.img2img import other_programs
+from dna_pipeline.stages.img2img import other_programs, target_size
 from dna_pipeline.stages.img2img.parameters_text import model_sha256, parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
@@ -95,7 +95,7 @@ class Img2Img(Stage):
         "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
         "area": "whole", "padding": 32, "loras": {},
         "mark_prompt": False,
-        "size": "fit", "tile": None, "output": "png", "quality": 90,
+        "size": "fit", "resize": "crop", "tile": None, "output": "png", "quality": 90,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
     companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -131,10 +131,19 @@ class Img2Img(Stage):
         description="longest side of the picture that is redrawn",
         json_schema_extra={"unit": "px"},
     )
-    size: Literal["fit", "input"] = Field(
+    size: Literal["fit", "input"] | str = Field(
         "fit",
         description="size of the result: fit: scaled down to max_size, in multiples of 8; input: "
-        "exactly that of the input",
+        "exactly that of the input; 512x768: exactly this width and height",
+        json_schema_extra={
+            "pattern": target_size.SIZE_PATTERN,
+            "values": "fit, input, or width and height like 512x768",
+        },
+    )
+    resize: target_size.Resize = Field(
+        "crop",
+        description="how an input of another shape gets the width and height of size: crop: cut "
+        "evenly at two sides; stretch: out of shape; pad: with its edges repeated",
     )
     tile: int | None = Field(
         None,
@@ -211,6 +220,12 @@ class Img2Img(Stage):
     def _mask_is_word_or_path(cls, value: str) -> str:
         if value not in MASK_WORDS and not re.search(r"\.\w+\s*$", value):
             raise ValueError("should be none, alpha, file or the path of an image, like round.png")
+        return value
+
+    @field_validator("size")
+    @classmethod
+    def _size_is_word_or_sides(cls, value: str) -> str:
+        target_size.parse(value)
         return value
 
     @classmethod
@@ -299,6 +314,7 @@ class Img2Img(Stage):
         return {name: weights[name] for name in sorted(weights) if weights[name] != 0}
 
     def disk_bytes(self, width: int, height: int) -> int:
+        width, height = self._frame(width, height)
         pixels = width * height if self.keeps_size else self.max_size**2
         # A lossy file has a lossless one beside it.
         return 4 * pixels * (1 if self.output == "png" else 2)
@@ -309,12 +325,23 @@ class Img2Img(Stage):
         return int(self.steps * self.strength) * pixels
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
+        width, height = self._frame(width, height)
         return (width, height) if self.keeps_size else fitted_size(width, height, self.max_size)
 
     @property
+    def target(self) -> target_size.TargetSize | None:
+        """The size to which the input is brought before all else; None if it keeps its own."""
+        sides = target_size.parse(self.size)
+        return None if sides is None else target_size.TargetSize(sides, self.resize)
+
+    def _frame(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the picture to be redrawn, for an input of that size."""
+        return self.target.size if self.target else (width, height)
+
+    @property
     def keeps_size(self) -> bool:
-        """True if the result has exactly the input's width and height."""
-        return self.size == "input" or self.is_cropped
+        """True if the result has exactly the width and height of the picture to be redrawn."""
+        return self.size != "fit" or self.is_cropped
 
     @property
     def is_cropped(self) -> bool:
@@ -326,6 +353,7 @@ class Img2Img(Stage):
         a mask decides."""
         if self.is_cropped:
             return enlarged_size(1, 1, self.max_size)
+        width, height = self._frame(width, height)
         if self.keeps_size:
             return WorkingSize.of((width, height), self.max_size).padded
         return fitted_size(width, height, self.max_size)
@@ -337,7 +365,7 @@ class Img2Img(Stage):
         from dna_pipeline.stages.img2img.drawing import Drawing
 
         source = load_image(ctx.source, ctx.warnings)
-        ctx.warnings += tile_remarks(source.size, self.max_size, self.tile)
+        ctx.warnings += tile_remarks(self._frame(*source.size), self.max_size, self.tile)
         picture_files.check_side(self.output_size(*source.size), self.output)
         if not self.keeps_size:
             ctx.warnings += size_remarks(source.size, self.max_size)

@@ -337,7 +337,7 @@ def test_one_wrong_line(told, cases):
         unknown key 'Runtime'; did you mean 'runtime'?
     xyz: 1
         unknown key 'xyz'; known here: c2pa, inboxes, metadata, metrics, models, notify, paths,
-        pipelines, retention, runtime, version
+        pipelines, retention, runtime, serve, version
     paths: {outbx: o}
         unknown key 'paths.outbx'; did you mean 'outbox'?
     paths: {data: 5}

@@ -137,6 +137,31 @@ def test_ids_and_types_of_the_result(job: Resolve):
     assert [(s.id, s.type) for s in stages] == [("img2img", "img2img"), ("again", "img2img")]
 
 
+def test_a_stage_that_is_left_out(job: Resolve):
+    mesh = job("remove_background: false", inbox="pipeline: mesh")
+    assert [stage.id for stage in mesh.stages] == ["triposr"]
+    twice = job("img2img: false\nagain: {steps: 7}", inbox="pipeline: twice")
+    assert [(stage.id, stage.params["steps"]) for stage in twice.stages] == [("again", 7)]
+    assert [stage.id for stage in job("again: false", inbox="pipeline: twice").stages] == [
+        "img2img"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "inbox", "message"),
+    [
+        ("triposr: false", "mesh", "triposr: should be a mapping of parameters to values"),
+        ("img2img: false", "restyle", "img2img: leaves out the last stage of the pipeline"),
+        ("remove_background: true", "mesh", "remove_background: should be a mapping"),
+        ("remove_background: 0", "mesh", "remove_background: should be a mapping"),
+    ],
+)
+def test_a_stage_that_cannot_be_left_out(job: Resolve, text: str, inbox: str, message: str):
+    with pytest.raises(ParameterInvalid) as raised:
+        job(text, inbox=f"pipeline: {inbox}")
+    assert message in raised.value.detail
+
+
 def test_the_model(job: Resolve, params):
     assert params("img2img: {model: anime}")["model"] == "anime"
     assert "model" not in params("img2img: {model: }")

@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import ConfigError, ParameterInvalid
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill
+from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill, literal, plain
 
 DATA = {
     "tags": "hero, wood", "name": "cat.png", "stem": "cat", "folder": "a/b", "inbox": "in",
@@ -144,6 +144,15 @@ def test_doubled_braces_give_any_text(text: str, seed: int):
     assert fill(text.replace("{", "{{").replace("}", "}}"), DATA, seed) == text
 
 
+@given(
+    st.text(alphabet=st.characters(codec="utf-8"), max_size=50)
+    | st.text(alphabet="_{}|\\ab ", max_size=30),
+    st.integers(0, 9),
+)
+def test_any_text_has_a_template(text: str, seed: int):
+    assert fill(literal(text), DATA, seed) == text
+
+
 @pytest.mark.timeout(20)  # in seconds; without a bound it takes hours
 def test_long_names_of_wildcard_files_are_no_names():
     text = " __a" * 200_000
@@ -259,3 +268,8 @@ def test_pipeline_yaml_is_checked_when_it_is_read(job: Resolve):
         job("", defaults="img2img: {prompt: '{nme}'}")
     with pytest.raises(ConfigError, match=r"\[1\].img2img.prompt: the { at character 1 is not"):
         job("", stage="prompt: '{a'")
+
+
+@given(st.text(alphabet="ab{}|", max_size=40))
+def test_a_plain_text_comes_to_itself(text: str):
+    assert filled(plain(text)) == text

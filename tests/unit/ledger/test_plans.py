@@ -74,6 +74,8 @@ VIEWS = {
     "runnable": ((), {}, "ix_jobs_runnable"),
     "runnable_sample": ((3,), {}, "ix_jobs_runnable"),
     "work_of": (("a",), {}, "sqlite_autoindex_jobs"),
+    "front_of_queue": ((5,), {}, "ix_jobs_runnable"),
+    "front_of_queue of the running": ((5,), {}, "ix_jobs_status "),
 }
 
 # A whole index is read where all of it is wanted, or only its first entries.

@@ -47,3 +47,16 @@ def test_remarks_are_made_of_what_is_wrong_alone():
         "receiver a gets no more messages: it answered 410 Gone; change its entry in `notify:` to "
         "begin again",
     )
+
+
+def test_the_server_is_shown_or_why_it_does_not_run():
+    shown = make_overview(
+        CONFIG, busy_status() | {"server": {"url": "http://a:1", "problem": None}}
+    )
+    assert (shown.server, shown.remarks) == ("http://a:1", ())
+    status = busy_status() | {"server": {"url": None, "problem": "port 8000 is in use"}}
+    assert make_overview(CONFIG, status).server is None
+    assert make_overview(CONFIG, status).remarks == (
+        "the HTTP server does not run: port 8000 is in use; it is started again now and then",
+    )
+    assert make_overview(CONFIG, busy_status() | {"server": None}).server is None

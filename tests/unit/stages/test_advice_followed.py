@@ -62,6 +62,8 @@ CASES = [
         'img2img: {loras: {clay: 0.8, "a b": 1.0}}',
     ),
     ("img2img: {mask: Alpha}", "did you mean alpha?", "img2img: {mask: alpha}"),
+    ("img2img: {size: Input}", "did you mean input?", "img2img: {size: input}"),
+    ("img2img: {size: 512 x 768}", "write size: 512x768", "img2img: {size: 512x768}"),
     ("img2img: {tile: 50}", "and a multiple of 8, not 50; write 128", "img2img: {tile: 128}"),
     ("img2img: {tile: 5000}", "not 5000; write 4096", "img2img: {tile: 4096}"),
     ("img2img: {tile: 131}", "not 131; write 128", "img2img: {tile: 128}"),
@@ -194,7 +196,7 @@ def test_many_keys_are_not_listed(jobs: Jobs):
     said = refusal(jobs, "img2img: {style: clay}")
     assert said == (
         "line 1: unknown key 'img2img.style'; similar ones: tile, steps, sampler; "
-        "docs/reference.md lists all 34 that are known here"
+        "docs/reference.md lists all 35 that are known here"
     )
 
 

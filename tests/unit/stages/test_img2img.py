@@ -54,6 +54,7 @@ def test_defaults_are_those_of_the_contract():
         "schedule": "normal",
         "max_size": 768,
         "size": "fit",
+        "resize": "crop",
         "tile": None,
         "alpha": "keep",
         "output": "png",
@@ -145,7 +146,7 @@ def test_advice_on_other_parameters():
     assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
     assert Img2Img.advice("schedule", "sgm_uniform") == ""
     assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
-    assert Img2Img.advice("size", "768 x 512") == "write max_size: 768"
+    assert Img2Img.advice("size", "768 x 512") == "write size: 768x512"
     assert Img2Img.advice("size", 512) == "write max_size: 512"
     assert Img2Img.advice("prompt", "Euler") == ""
 
@@ -178,6 +179,7 @@ def test_the_samplers_are_those_of_the_table():
         ("max_size", 63),
         ("max_size", 4097),
         ("size", "output"),
+        ("resize", "fill"),
         ("tile", 120),
         ("tile", 770),
         ("tile", 4104),

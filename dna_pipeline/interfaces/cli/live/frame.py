@@ -141,6 +141,9 @@ class _Picture:
             self.signs.show(short_path(overview.outbox)), self.width - 36, signs.cut
         )
         yield apart(Text(f"results in {outbox}", style="dim"), right, self.width, signs)
+        if overview.server is not None:
+            url = cut_middle(signs.show(overview.server), self.width - 10, signs.cut)
+            yield Text(f"serves on {url}", style="dim")
 
     def _device(self) -> str:
         device = self.overview.device

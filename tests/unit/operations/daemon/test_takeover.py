@@ -35,6 +35,7 @@ EDITS = {
     "inboxes": ("pipeline: cut}]", "pipeline: cut, priority: 2}]"),
     "notify": ("{line}", "{type}"),
     "metrics": ("m.prom", "n.prom"),
+    "serve": ("version: 1\n", "version: 1\nserve: {max_upload_mib: 7}\n"),
 }
 """An edit for each key, by what it changes."""
 
@@ -120,7 +121,7 @@ def test_a_comment_changes_nothing(tmp_path: Path, fake: Fake, takeover: Takeove
     assert takeover.state.taken_over_at is None
 
 
-@pytest.mark.parametrize("key", ["notify", "metrics"])
+@pytest.mark.parametrize("key", ["notify", "metrics", "serve"])
 def test_reports_change_at_once(tmp_path: Path, fake: Fake, takeover: Takeover, key: str):
     fake.computing = True
     fake.newest = edited(tmp_path, key)

@@ -213,3 +213,12 @@ def test_an_edit_that_is_refused_and_a_receiver_that_is_behind_are_said(config: 
         in text
     )
     assert "receiver phone lacks 3 messages after 2 attempts: it did not answer within 15 s" in text
+
+
+def test_the_address_of_the_server_has_a_line(config: Config):
+    status = busy_status() | {"server": {"url": "http://127.0.0.1:8000", "problem": None}}
+    lines = picture(config, status)
+    assert lines[2] == "serves on http://127.0.0.1:8000"
+    assert "serves on" not in text(config, busy_status())
+    long = busy_status() | {"server": {"url": f"http://{'x' * 200}.example:8000", "problem": None}}
+    assert all(cell_len(line) <= 60 for line in picture(config, long, width=60))

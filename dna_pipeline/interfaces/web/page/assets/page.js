@@ -1,0 +1,65 @@
+"use strict";
+// Times in the viewer's zone, the live state, and keys. Everything else is the server's HTML.
+
+function showTimes(root) {
+  const today = new Date().toDateString();
+  for (const tag of root.querySelectorAll("time[datetime]:not([data-shown])")) {
+    const moment = new Date(tag.dateTime);
+    const clock = { hour: "2-digit", minute: "2-digit" };
+    const date = { year: "numeric", month: "short", day: "numeric" };
+    tag.textContent = moment.toDateString() === today
+      ? moment.toLocaleTimeString([], clock)
+      : moment.toLocaleString([], { ...date, ...clock });
+    tag.title = moment.toLocaleString();
+    tag.dataset.shown = "";
+  }
+}
+
+function followState(place) {
+  const source = new EventSource(place.dataset.live);
+  source.addEventListener("state", (event) => {
+    if (place.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
+    const focused = document.activeElement?.getAttribute?.("href");
+    place.innerHTML = event.data;
+    showTimes(place);
+    window.htmx?.process(place);
+    if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+  });
+  addEventListener("pagehide", () => source.close());
+}
+
+const VIEWS = { q: "/", r: "/results", d: "/drop", m: "/models" };
+let lastKey = "";
+
+function onKey(event) {
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.closest("input, textarea, select, [contenteditable], dialog, model-viewer")) return;
+  const key = event.key;
+  if (key === "?") document.getElementById("keys").showModal();
+  else if (lastKey === "g" && VIEWS[key]) location.href = VIEWS[key];
+  else if (key === "/") {
+    event.preventDefault();
+    const search = document.querySelector("input[type=search]");
+    if (search) search.focus(); else location.href = "/results#search";
+  } else if (key === "j" || key === "k") step(key === "j" ? 1 : -1);
+  lastKey = key;
+}
+
+function step(way) {
+  const link = document.querySelector(way > 0 ? "a[rel=next]" : "a[rel=prev]");
+  if (link) { location.href = link.href; return; }
+  const cells = [...document.querySelectorAll("[data-cell] a")];
+  const at = cells.indexOf(document.activeElement);
+  cells[Math.min(Math.max(at + way, 0), cells.length - 1)]?.focus();
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  showTimes(document);
+  for (const place of document.querySelectorAll("[data-live]")) followState(place);
+  document.getElementById("help").addEventListener("click", () => document.getElementById("keys").showModal());
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target));
+  document.addEventListener("htmx:responseError", (event) => {
+    document.getElementById("notice").textContent = event.detail.xhr.responseText.slice(0, 300);
+  });
+});

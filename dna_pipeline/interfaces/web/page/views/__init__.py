@@ -1,0 +1,1 @@
+"""The views of the page: each reads by operations and renders a template."""
