@@ -35,6 +35,8 @@ _JSON = (
     "facts", "data", "axes", "companions",
 )  # fmt: skip
 
+_CONVERTED = frozenset({*_TIMES, *_JSON, "cancel_requested"})
+
 _JOB = """id, batch, inbox, folder, name, pipeline, priority, status, hold, hold_detail, attempt,
     stage, error, publish, publish_name, created_at, started_at, finished_at"""
 
@@ -108,7 +110,8 @@ class Queries:
         def ask() -> list[dict[str, Any]]:
             cursor = self._connection.execute(sql, _bound(values))
             names = [column[0] for column in cursor.description]
-            return [_plain(names, row) for row in cursor]
+            columns = [(name, name in _CONVERTED) for name in names]
+            return [_plain(columns, row) for row in cursor]
 
         return self._guarded(ask)
 
@@ -534,8 +537,12 @@ def _bound(values: tuple[Any, ...]) -> tuple[Any, ...]:
     )
 
 
-def _plain(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
-    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
+def _plain(columns: list[tuple[str, bool]], row: tuple[Any, ...]) -> dict[str, Any]:
+    """A row as plain values; columns have their names, and whether their values are converted."""
+    return {
+        name: _value(name, value) if is_converted or type(value) is bytes else value
+        for (name, is_converted), value in zip(columns, row, strict=True)
+    }
 
 
 def _value(name: str, value: Any) -> Any:

@@ -36,7 +36,7 @@ TIMEOUT_S = 120.0
 QUEUED = 2000
 EVENTS = 50
 """Events that all streams get."""
-POLL_S = 0.5
+POLL_S = 1.0
 """Time between two requests of a polling client."""
 JOB_S = 0.05
 """Time that the one stage of a job takes while the daemon's rate is measured."""

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
+import ipaddress
+import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from PIL import Image
 
 from dna_pipeline.config.loader import load_config
@@ -246,6 +253,47 @@ def test_a_wait_outlasts_a_server_that_is_away(
     done = client.wait(drop, TIMEOUT_S, lambda each: texts.append(each.text), poll_s=0.01)
     assert done.kind == "completed"
     assert texts[0] == "waiting: the server does not answer: away"
+
+
+# --- certificates ---
+
+
+def test_a_certificate_of_the_office(root: Path, tmp_path: Path):
+    make_certificate(tmp_path)
+    options = {
+        "ssl_certfile": str(tmp_path / "server.pem"), "ssl_keyfile": str(tmp_path / "server.key"),
+    }  # fmt: skip
+    with server_of(load_config(root / "pipeline.yaml", {}), **options) as address:
+        assert Client(address, cafile=tmp_path / "server.pem").status()["inboxes"]
+        stranger = Client(address, waits_s=(100, 100))
+        with pytest.raises(ssl.SSLCertVerificationError):  # at once, since waiting mends nothing
+            stranger.status()
+        drop = Drop("archive", Path("x.png"), "0123456789abcdef", "", 0.0)
+        with pytest.raises(ssl.SSLCertVerificationError):
+            stranger.wait(drop)
+
+
+def make_certificate(folder: Path) -> None:
+    """Write a certificate for 127.0.0.1 that nobody vouches for, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "studio")])
+    begin = datetime.datetime(2026, 1, 1)
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begin)
+        .not_valid_after(begin + datetime.timedelta(days=36500))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
+    (folder / "server.pem").write_bytes(certificate.public_bytes(pem))
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
+    (folder / "server.key").write_bytes(private)
 
 
 # --- what servers should not send ---

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dna_pipeline.base.files import read_json
+from dna_pipeline.base.reachability import brief_looks
 from dna_pipeline.config.json_schema.draft7 import definition
 from dna_pipeline.config.json_schema.sections import finished, stage_section
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.daemon.lock import is_held
 from dna_pipeline.operations.models.listing import list_models
 from dna_pipeline.operations.overview import Overview, make_overview
 from dna_pipeline.operations.serving.kept_answers import KeptAnswer
-from dna_pipeline.operations.status import read_daemon_and_queue
+from dna_pipeline.operations.status import file_of, read_daemon_and_queue
 from dna_pipeline.stages import registry
 
 STATUS_KEPT_S = 1.0
@@ -23,8 +26,18 @@ class Board:
 
     def __init__(self, config: Config) -> None:
         self._config = config
-        self._fields = KeptAnswer(lambda: read_daemon_and_queue(config).fields, STATUS_KEPT_S)
+        self._fields = KeptAnswer(self._read, STATUS_KEPT_S)
         self._models = KeptAnswer(lambda: list_models(config), MODELS_KEPT_S)
+
+    def _read(self) -> Mapping[str, Any]:
+        """Read what the daemon has put together, which costs little; the ledger where none runs."""
+        if is_held(self._config.data):
+            with brief_looks() as look:
+                is_silent = look(self._config.outbox).is_silent
+            reported = None if is_silent else read_json(file_of(self._config.outbox))
+            if reported is not None and reported.get("daemon") is not None:
+                return reported
+        return read_daemon_and_queue(self._config).fields
 
     def fields(self) -> Mapping[str, Any]:
         """The fields of `status.json`. Raises `ConfigError` if the ledger cannot be read."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
 from dna_pipeline.base.layout import is_id
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1 import models
 from dna_pipeline.interfaces.web.v1.errors import ApiError, Tags, answers, not_found
-from dna_pipeline.interfaces.web.v1.shapes import Shapes
+from dna_pipeline.interfaces.web.v1.shapes import Shapes, json_answer
 from dna_pipeline.operations import control
 from dna_pipeline.operations.serving.submissions import NotRetried
 
@@ -33,7 +33,13 @@ def add_routes(router: APIRouter, site: Site) -> None:
     """Add the routes of jobs."""
     shapes = Shapes(site.hide)
 
-    @router.get("/jobs", tags=_TAGS, operation_id="list_jobs", responses=answers())
+    @router.get(
+        "/jobs",
+        tags=_TAGS,
+        operation_id="list_jobs",
+        response_model=models.Jobs,
+        responses=answers(),
+    )
     def list_jobs(
         status: models.Status | None = None,
         inbox: str | None = None,
@@ -41,7 +47,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         stem: Stem = None,
         limit: Limit = 50,
         before: Before = None,
-    ) -> models.Jobs:
+    ) -> Response:
         """List jobs, the newest first."""
         if stem is not None and inbox is None:
             raise ApiError(422, "request_invalid", "`stem` needs an `inbox`, too.")
@@ -60,7 +66,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
             done = [row["id"] for row in rows if row["status"] == "completed"]
             warnings = queries.warning_counts(done)
         shown = shapes.jobs(rows, progress, warnings)
-        return models.Jobs(jobs=shown, next=rows[-1]["seq"] if rest else None)
+        return json_answer(models.Jobs(jobs=shown, next=rows[-1]["seq"] if rest else None))
 
     @router.get("/jobs/{job_id}", tags=_TAGS, operation_id="get_job", responses=answers(404))
     def get_job(job_id: JobId) -> models.JobDetail:

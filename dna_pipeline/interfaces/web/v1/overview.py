@@ -7,14 +7,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from dna_pipeline import __version__
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import hide_in
 from dna_pipeline.interfaces.web.v1 import models
 from dna_pipeline.interfaces.web.v1.errors import ROOT, Tags, answers
-from dna_pipeline.interfaces.web.v1.shapes import Shapes, job_url
+from dna_pipeline.interfaces.web.v1.shapes import Shapes, job_url, json_answer
 from dna_pipeline.operations import control
 from dna_pipeline.operations.overview import Overview
 from dna_pipeline.operations.serving.board import list_pipelines
@@ -27,10 +27,16 @@ def add_routes(router: APIRouter, site: Site) -> None:
     """Add the routes of what is no job."""
     shapes = Shapes(site.hide)
 
-    @router.get("/status", tags=_QUEUE, operation_id="get_status", responses=answers())
-    def get_status() -> models.SiteStatus:
+    @router.get(
+        "/status",
+        tags=_QUEUE,
+        operation_id="get_status",
+        response_model=models.SiteStatus,
+        responses=answers(),
+    )
+    def get_status() -> Response:
         """Show the state of daemon and queue."""
-        return _status(site, shapes, site.board.overview())
+        return json_answer(_status(site, shapes, site.board.overview()))
 
     @router.get("/holds", tags=_QUEUE, operation_id="list_holds", responses=answers())
     def list_holds() -> models.QueueHolds:

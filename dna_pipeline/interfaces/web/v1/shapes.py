@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
+from fastapi import Response
+from pydantic import BaseModel
+
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.interfaces.web.texts import PathHider, hide_in
 from dna_pipeline.interfaces.web.v1 import models
@@ -22,6 +25,11 @@ def job_url(job_id: str) -> str:
 
 def batch_url(batch_id: str) -> str:
     return f"{ROOT}/batches/{batch_id}"
+
+
+def json_answer(answer: BaseModel) -> Response:
+    """Write an answer that is asked for often: FastAPI itself would validate it once more."""
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 class Shapes:
