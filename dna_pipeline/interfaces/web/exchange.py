@@ -40,7 +40,8 @@ class Exchange:
 
     __slots__ = (
         "_body_has_ended", "_bytes", "_client", "_guard", "_is_complete", "_is_ended", "_is_gone",
-        "_receive", "_received", "_refusal", "_scope", "_send", "_started", "_status", "_task", "is_stream",
+        "_receive", "_received", "_refusal", "_scope", "_send", "_started", "_status", "_task",
+        "is_stream",
     )  # fmt: skip
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
