@@ -95,6 +95,7 @@ EXTERNAL = {
     "fastapi": "interfaces",
     "fast_simplification": "media",
     "filelock": "operations execution.worker weights",
+    "h11": "interfaces",
     "httpx": NETWORK,
     "httpx2": NETWORK,
     "imageio": "media",
