@@ -14,11 +14,7 @@ from starlette.types import Receive, Scope, Send
 HEARTBEAT = b": \n\n"
 """A comment. It keeps proxies from closing a stream in which nothing happens."""
 
-_HEADERS = {
-    "cache-control": "no-cache, no-transform",
-    # Else nginx collects events before it sends them.
-    "x-accel-buffering": "no",
-}
+_HEADERS = {"cache-control": "no-cache, no-transform"}
 
 
 def event_frame(data: Any, *, event: str | None = None, id: int | None = None) -> bytes:  # noqa: A002

@@ -23,6 +23,11 @@ TAGS = [
     {"name": "batches", "description": "The jobs of one drop that made several."},
     {"name": "queue", "description": "The daemon, and why jobs wait."},
     {"name": "set-up", "description": "What pipeline.yaml has."},
+    {
+        "name": "sdapi",
+        "description": "The API of AUTOMATIC1111's web UI, for programs that speak it.",
+    },
+    {"name": "service", "description": "For those who look after the server."},
     {"name": "sdapi", "description": "The API of AUTOMATIC1111's web UI."},
 ]
 

@@ -22,7 +22,7 @@ MOST_SHOWN = 1000
 _TOKEN = "^[A-Za-z0-9._~-]{1,128}$"
 _TAGS: Tags = ["drops"]
 
-_ERRORS = answers(404, 409, 413)
+_ERRORS = answers(404, 408, 409, 413)
 _ANSWERS: Answers = {
     **_ERRORS,
     200: {"model": models.DropPlan, "description": "With `dry_run`: what would be made."},

@@ -33,13 +33,14 @@ _MEANINGS = {
     403: "The request may not come from there.",
     404: "There is none of that name.",
     405: "This path has other methods.",
+    408: "The body of the request stands still.",
     409: "That cannot be done in the present state.",
     413: "The request is larger than `serve.max_upload_mib` allows.",
+    421: "The server does not go by that name.",
     422: "A value of the request is wrong.",
-    429: "Too many requests are open.",
-    503: "The ledger or a disk cannot be used at the moment.",
+    503: "The ledger or a disk cannot be used at the moment, or too many streams are open.",
 }
-_ALWAYS = (400, 401, 403, 422, 429, 503)
+_ALWAYS = (400, 401, 403, 421, 422, 503)
 _CODES = {
     400: "request_unreadable", 401: "token_missing", 403: "forbidden", 404: "not_found",
     405: "method_not_allowed", 413: "too_large", 415: "request_unreadable", 422: "request_invalid",
