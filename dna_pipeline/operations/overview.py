@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ def make_overview(config: Config, status: Record) -> Overview:
 
 def make_remarks(status: Record) -> Iterator[str]:
     """Write sentences about the fields `config`, `server` and `receivers`, if something is
-    wrong."""
+    wrong, and about files that are left alone."""
     config: Record = status.get("config") or {}
     if problem := config.get("problem"):
         said = "; ".join(problem.splitlines())
@@ -196,6 +197,18 @@ def make_remarks(status: Record) -> Iterator[str]:
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"
+    yield from left_alone_lines(status)
+
+
+def left_alone_lines(status: Record) -> Iterator[str]:
+    """Say of each inbox how many files lay there before the first watch (`left_alone`)."""
+    for entry in status.get("left_alone", ()):
+        verb, them = ("is", "it") if entry["files"] == 1 else ("are", "them")
+        yield (
+            f"inbox {entry['inbox']}: {number_of(entry['files'], 'file')} that lay there before "
+            f"the first watch {verb} left alone (existing: ignore); save {them} again to have "
+            f"{them} made"
+        )
 
 
 def server_url(status: Record) -> str | None:
