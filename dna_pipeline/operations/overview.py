@@ -187,10 +187,12 @@ def make_remarks(status: Record) -> Iterator[str]:
     wrong, and about files that are left alone."""
     config: Record = status.get("config") or {}
     if problem := config.get("problem"):
-        said = "; ".join(problem.splitlines())
-        yield f"the edited pipeline.yaml is not taken over, the one before goes on: {said}"
+        # The reason first and without the path, since the live view shows but a few lines.
+        file = str(config.get("file") or "")
+        lines = [line.removeprefix(f"{file}: ") if file else line for line in problem.splitlines()]
+        yield f"pipeline.yaml is not taken over: {'; '.join(lines)}; the one before goes on"
     if pending := config.get("pending"):
-        yield f"the edited pipeline.yaml is not taken over yet: {pending}"
+        yield f"pipeline.yaml is not taken over yet: {pending}"
     server: Record = status.get("server") or {}
     if problem := server.get("problem"):
         yield f"the HTTP server does not run: {problem}; it is started again now and then"

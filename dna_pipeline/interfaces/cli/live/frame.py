@@ -41,6 +41,9 @@ PLACE_COLUMNS = 8
 SENTENCE_LINES = 2
 """Most lines of one hold or of one file that waits."""
 
+REMARK_LINES = 4
+"""Most lines of one remark: it says what is wrong and what mends it."""
+
 LIST_LINES = 6
 """Most lines of all holds, and of all files that wait."""
 
@@ -253,12 +256,14 @@ class _Picture:
         yield from self._sentences("waiting", lines)
 
     def _remarks(self) -> Iterator[Text]:
-        yield from self._sentences("note", self.overview.remarks)
+        yield from self._sentences("note", self.overview.remarks, REMARK_LINES)
 
-    def _sentences(self, title: str, sentences: Iterable[str]) -> Iterator[Text]:
+    def _sentences(
+        self, title: str, sentences: Iterable[str], most: int = SENTENCE_LINES
+    ) -> Iterator[Text]:
         number = 0
         for sentence in sentences:
-            for text in folded(self.signs.show(sentence), self.room, SENTENCE_LINES, self.signs):
+            for text in folded(self.signs.show(sentence), self.room, most, self.signs):
                 if number == LIST_LINES:
                     yield self._titled("", Text("and more; `dna-pipeline status` says all"))
                     return
