@@ -129,6 +129,7 @@ class Overview:
         ended: the jobs that ended last, the newest first.
         remarks: sentences about pipeline.yaml, if an edit of it is not taken over, about the HTTP
             server, if it does not run, and about receivers of notifications that are behind.
+        loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
     """
 
@@ -148,6 +149,7 @@ class Overview:
     ended: tuple[EndedJob, ...]
     remarks: tuple[str, ...] = ()
     server: str | None = None
+    loading: str = ""
 
     @property
     def held(self) -> int:
@@ -179,7 +181,16 @@ def make_overview(config: Config, status: Record) -> Overview:
         ended=_all(EndedJob, status.get("recent", ())),
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
+        loading=loading_words(status),
     )
+
+
+def loading_words(status: Record) -> str:
+    """Describe the field `loading`: `loading sd15 (1 of 2)`; "" if nothing is loaded."""
+    loading: Record | None = status.get("loading")
+    if loading is None:
+        return ""
+    return f"loading {loading['model']} ({loading['number']} of {loading['of']})"
 
 
 def make_remarks(status: Record) -> Iterator[str]:

@@ -151,7 +151,7 @@ def read_daemon_and_queue(config: Config) -> Status:
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
         "queue_eta_s": None, "progress": [], "receivers": [], "config": None, "sheets": [],
-        "server": None, "left_alone": left_alone,
+        "server": None, "loading": None, "left_alone": left_alone,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -163,7 +163,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
-            "progress", "config", "server",
+            "progress", "config", "server", "loading",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}

@@ -56,10 +56,13 @@ def test_models_are_loaded_before_the_first_job(dispatcher: Dispatcher, executor
     preload.begin()
     dispatcher.dispatch()
     assert models(executor) == ["sd15"]
+    assert preload.to_dict() == {"model": "sd15", "number": 1, "of": 2}
     with capture_logs() as logs:
         report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 2.04))
         preload.step()
+        assert preload.to_dict() == {"model": "matte", "number": 2, "of": 2}
         report(dispatcher, executor, TaskDone("preload matte", 1.0))
+    assert preload.to_dict() is None
     assert models(executor) == ["sd15", "matte", "job"]
     assert {
         "event": "model.preloaded",

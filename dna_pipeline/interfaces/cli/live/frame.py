@@ -164,7 +164,9 @@ class _Picture:
     def _running(self) -> Iterator[Text]:
         if not self.overview.running:
             # The same two lines as of a job, so that nothing jumps between two jobs.
-            yield self._titled("running", Text("nothing", style="dim"))
+            loading = self.signs.show(self.overview.loading)
+            words = f"nothing yet: {loading}" if loading else "nothing"
+            yield self._titled("running", Text(words, style="dim"))
             yield Text("")
         for number, job in enumerate(self.overview.running):
             yield from self._job("" if number else "running", job)

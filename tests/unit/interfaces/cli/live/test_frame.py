@@ -223,6 +223,12 @@ def test_the_reason_for_a_refused_edit_is_seen_on_narrow_terminals(config: Confi
     assert note.startswith(f"pipeline.yaml is not taken over: {reason}; the one before goes on")
 
 
+def test_a_model_that_is_loaded_before_the_first_job_is_named(config: Config):
+    loading = {"model": "sd15", "number": 1, "of": 2}
+    status = busy_status() | {"running": None, "workers": [], "loading": loading}
+    assert "running  nothing yet: loading sd15 (1 of 2)" in picture(config, status)
+
+
 def test_the_address_of_the_server_has_a_line(config: Config):
     status = busy_status() | {"server": {"url": "http://127.0.0.1:8000", "problem": None}}
     lines = picture(config, status)
