@@ -117,6 +117,7 @@ class DaemonParts:
         self.publisher = Publisher(self.config, self.ledger, look)
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
         self.dispatcher.workers |= workers
+        self._preload = Preload([], self.dispatcher)
         self.cleanup = Cleanup(self.config, self.ledger, look)
         self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
         self.batch_reports = BatchReports(
@@ -124,7 +125,7 @@ class DaemonParts:
         )
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,
-            self._config_state, started, self._server_state,
+            self._config_state, started, self._server_state, self._loading,
         )  # fmt: skip
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
@@ -141,6 +142,9 @@ class DaemonParts:
         """Hand the content of `status.json` on."""
         self._observe(status)
         self.reporting.observe(status)
+
+    def _loading(self) -> dict[str, Any] | None:
+        return self._preload.to_dict()
 
     def _config_state(self) -> dict[str, Any] | None:
         return None if self._takeover is None else self._takeover.state.to_dict()
