@@ -131,11 +131,14 @@ class Neighbours:
     older: str | None
 
 
-def read_page(readers: Readers, filters: Filters, after: str = "") -> GalleryPage:
+def read_page(
+    readers: Readers, filters: Filters, after: str = "", number: int = PAGE
+) -> GalleryPage:
     """Read a page of results, those that ended last first.
 
     Args:
         after: as the page before it says; "" for the first page.
+        number: most results of it.
 
     Raises:
         WrongFilter: a filter cannot be meant.
@@ -145,8 +148,8 @@ def read_page(readers: Readers, filters: Filters, after: str = "") -> GalleryPag
     if not readers.has_ledger():
         return GalleryPage((), "", {})
     with readers.lend() as queries:
-        rows = queries.results(_with_whole_batch(queries, choice), PAGE + 1, key)
-        shown = rows[:PAGE]
+        rows = queries.results(_with_whole_batch(queries, choice), number + 1, key)
+        shown = rows[:number]
         entries = {entry.job: entry for entry in of_jobs(queries, [row["id"] for row in shown])}
         batches = queries.batch_facts(sorted({row["batch"] for row in shown if row["batch"]}))
     params = _differences(shown, entries, batches)
@@ -157,7 +160,7 @@ def read_page(readers: Readers, filters: Filters, after: str = "") -> GalleryPag
     ]
     pictures = {entry.picture.sha256: entry.picture.path for entry in entries.values()
                 if entry.picture is not None}  # fmt: skip
-    return GalleryPage(tuple(cells), _token(shown[-1]) if len(rows) > PAGE else "", pictures)
+    return GalleryPage(tuple(cells), _token(shown[-1]) if len(rows) > number else "", pictures)
 
 
 def inboxes(readers: Readers) -> list[str]:
