@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import thumbnails
+from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.operations.serving.gallery import kind_of
 from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.result_files import ORIGINAL
@@ -107,5 +109,8 @@ class ThumbnailRequests:
             if len(self._asked_at) > MOST_REMEMBERED:
                 self._asked_at.clear()
             self._asked_at |= dict.fromkeys(missing, now)
-            self._submissions.transact(lambda s: thumbnails.request(s, missing))
+            try:
+                self._submissions.transact(lambda s: thumbnails.request(s, missing))
+            except LedgerError as error:
+                raise ConfigError(f"the ledger cannot be written: {error}") from None
         return len(missing)

@@ -22,7 +22,7 @@ from dna_pipeline.operations.serving.result_files import NoSuchFile
 from dna_pipeline.operations.serving.result_view import SHOWN_TYPES
 from dna_pipeline.operations.serving.thumbnails import Thumbnail, ThumbnailRequests
 
-MOST_SHOWN = 1200
+MOST_SHOWN = 600
 """Most results that are shown at once, when somebody comes back to a place far below."""
 MAX_ORIGINAL_BYTES = 4 << 20
 """Largest picture that stands in for its own thumbnail."""
