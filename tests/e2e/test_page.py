@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import time
 import urllib.request
 import zipfile
@@ -43,9 +44,9 @@ def browser(
 
 def go(browser: Any, action: Callable[[], Any]) -> None:
     """Do what leads to another page, and wait until that is there."""
-    browser.run("window.isOld = true")
+    before = browser.run("location.href")
     action()
-    browser.wait("!window.isOld && document.readyState === 'complete'")
+    browser.wait(f"location.href !== {json.dumps(before)} && document.readyState === 'complete'")
 
 
 def canvas(browser: Any) -> Image.Image:
@@ -118,6 +119,7 @@ def test_results_are_looked_through_turned_and_taken_away(studio: Studio, browse
             browser.show_as(360, 800, scheme)
             assert fits(browser)
             go(browser, lambda: browser.run("history.back()"))
+            assert browser.run("document.getElementById('search').value") == "FIGURINE"
             assert fits(browser)
             go(browser, lambda: browser.run("history.forward()"))
         go(browser, lambda: browser.send("Page.navigate", url=f"{address}/results?q=nothing"))

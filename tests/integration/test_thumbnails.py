@@ -129,7 +129,7 @@ def test_pictures_that_ended_the_worker_are_tried_one_by_one_and_once(site: Any,
 def test_a_device_that_is_not_there_costs_no_attempt(site: Any, daemon: Daemon):
     request(site, 1)
     daemon.step()
-    daemon.end(failure=Failure(DeviceUnavailable.code, "no GPU"))
+    daemon.end(failure=Failure(DeviceUnavailable.code, "It is not there.", "no GPU"))
     assert attempts(site) == [0]
     assert daemon.step() == []
     assert daemon.step(RETRY_S) == ["in/1.png"]
