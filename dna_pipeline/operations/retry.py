@@ -94,7 +94,8 @@ class Retrier:
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         sources = self._sources(job, drop, job.publish_name)
         claimer = Claimer(self._config, self._inbox(job), self._ledger)
-        claim = claimer.plan(drop.folder, sources.files)
+        # As the drop before: an image that was sent lies in no inbox, whatever its inbox keeps.
+        claim = claimer.plan(drop.folder, sources.files, originals=drop.originals)
         with claimer.claiming(claim):
             claimer.fetch(claim)
             try:
