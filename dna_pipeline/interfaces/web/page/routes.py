@@ -6,7 +6,7 @@ from fastapi import APIRouter, HTTPException
 from starlette.responses import FileResponse
 
 from dna_pipeline.interfaces.web.page.rendering import ASSETS, asset
-from dna_pipeline.interfaces.web.page.views import queue
+from dna_pipeline.interfaces.web.page.views import drop, failure, models, queue
 from dna_pipeline.interfaces.web.site import Site
 
 _NAMES = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.*"))
@@ -16,6 +16,9 @@ def make_router(site: Site) -> APIRouter:
     """Make all routes of the page."""
     router = APIRouter(include_in_schema=False)
     router.include_router(queue.make_router(site))
+    router.include_router(drop.make_router(site))
+    router.include_router(failure.make_router(site))
+    router.include_router(models.make_router(site))
 
     @router.get("/assets/{version}/{name:path}")
     def file(version: str, name: str) -> FileResponse:  # noqa: ARG001  # makes a new address
