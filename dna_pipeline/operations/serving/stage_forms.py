@@ -31,6 +31,8 @@ _COMMON: Mapping[str, Sequence[str]] = {
 """Parameters that people set most, in the order of the form; the rest is folded away."""
 _MOST_COMMON = 6
 """How many of the first parameters of another stage are shown unfolded."""
+_ENDLESS = 1e12
+"""A bound so far off that nobody needs to know it."""
 _WORDS = {"true": "yes", "false": "no", "null": "none"}
 
 
@@ -201,7 +203,7 @@ def _range(schema: Schema) -> str:
         for words, value in (
             ("above", above), ("at least", low), ("below", below), ("at most", high),
         )
-        if value is not None
+        if value is not None and abs(value) < _ENDLESS
     ]  # fmt: skip
     return ", ".join(parts)
 
