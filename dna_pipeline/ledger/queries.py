@@ -182,6 +182,23 @@ class Queries:
         """Return the batches that were claimed since then, oldest first, as `batches` does."""
         return self._counted(self._rows(_NEW_BATCHES, format_time(time)))
 
+    def batch_page(self, *, before: int | None = None, limit: int = 50) -> list[dict[str, Any]]:
+        """Return the newest batches, newest first, each with its `seq` and counts of jobs by
+        status.
+
+        Args:
+            before: only those with a lower `seq`.
+        """
+        where = "state <> 'claiming'" + ("" if before is None else " AND rowid < ?")
+        values = [limit] if before is None else [before, limit]
+        sql = f"SELECT rowid AS seq, * FROM batches WHERE {where} ORDER BY rowid DESC LIMIT ?"
+        return self._counted(self._rows(sql, *values))
+
+    def counted_batch(self, batch_id: str) -> dict[str, Any] | None:
+        """Return one batch as `batch_page` does; None if there is none."""
+        sql = "SELECT rowid AS seq, * FROM batches WHERE id = ? AND state <> 'claiming'"
+        return next(iter(self._counted(self._rows(sql, batch_id))), None)
+
     def batch(self, batch_id: str) -> dict[str, Any]:
         """Return one batch, with its folders' names, its axes and the state of its sheet."""
         (batch,) = self._rows("SELECT * FROM batches WHERE id = ?", batch_id)
@@ -249,6 +266,41 @@ class Queries:
         sql = f"SELECT {_JOB} FROM jobs {clause} ORDER BY seq DESC LIMIT ?"
         return self._rows(sql, *chosen.values(), limit)
 
+    def page(
+        self,
+        *,
+        status: str | None = None,
+        inbox: str | None = None,
+        batch: str | None = None,
+        stem: str | None = None,
+        before: int | None = None,
+        limit: int = 50,
+    ) -> list[dict[str, Any]]:
+        """Return the newest jobs as `jobs` does, each with its `seq`.
+
+        Args:
+            stem: only those of images of that name, without ending, that lay directly in `inbox`.
+            before: only those with a lower `seq`.
+        """
+        # The jobs of a batch, or of a name, are few beside the ledger, so that these indexes are
+        # the ones to use. The plus keeps SQLite from others.
+        plus = "" if batch is None and stem is None else "+"
+        of_inbox = "inbox = ?" if batch is None else "+inbox = ?"
+        filters = {
+            "batch = ?": batch, of_inbox: inbox, "folder = ?": stem and "", "stem = ?": stem,
+            f"{plus}status = ?": status, "seq < ?": before,
+        }  # fmt: skip
+        chosen = {clause: value for clause, value in filters.items() if value is not None}
+        where = f"WHERE {' AND '.join(chosen)}" if chosen else ""
+        sql = f"SELECT seq, {_JOB} FROM jobs {where} ORDER BY seq DESC LIMIT ?"
+        return self._rows(sql, *chosen.values(), limit)
+
+    def last_progress(self, job_ids: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """Return the data of the newest event of progress of each of these jobs that has any."""
+        sql = "SELECT data FROM events WHERE job_id = ? AND kind = 'progress' ORDER BY id DESC"
+        found = {job_id: self._rows(f"{sql} LIMIT 1", job_id) for job_id in job_ids}
+        return {job_id: rows[0]["data"] for job_id, rows in found.items() if rows}
+
     def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Count the warnings of these jobs' stages; jobs without any are left out."""
         return {job_id: len(texts) for job_id, texts in self.warnings(job_ids).items()}
@@ -264,6 +316,15 @@ class Queries:
             for row in self._rows(sql, *some):
                 texts.setdefault(row["job_id"], []).extend(row["warnings"])
         return texts
+
+    def job_names(self, job_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Return id, name and batch of each of these jobs, in their order."""
+        rows: dict[str, dict[str, Any]] = {}
+        for some in chunks(job_ids):
+            marks = ", ".join("?" for _ in some)
+            sql = f"SELECT id, name, batch FROM jobs WHERE id IN ({marks})"
+            rows |= {row["id"]: row for row in self._rows(sql, *some)}
+        return [rows[job_id] for job_id in job_ids if job_id in rows]
 
     def ids(
         self, statuses: tuple[str, ...], *, inbox: str | None = None, batch: str | None = None

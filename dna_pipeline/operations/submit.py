@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -16,21 +16,25 @@ from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.columns import steps_to
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
-from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Pipeline
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, Pipeline
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claim import Claim, InputFile
 from dna_pipeline.intake.claiming.claimer import Claimer, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
-from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
+from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, needs_of
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, needs_of
+from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
+
+JobNames = Callable[[int, int], str]
+"""Gives the id of a job by the numbers of its image and of its place among that image's jobs."""
 
 _MASK_IN_FILE = "img2img.mask=file"
 """The setting that `--mask FILE` stands for. A later setting of the same parameter counts more."""
@@ -108,30 +112,51 @@ class Refused(ConfigError):
         self.error = error
 
 
+class _Checked(Exception):
+    """Ends claims that were made for a check alone."""
+
+
 class Submitter:
     """Copies images into the data folder and queues them there.
 
     Args:
+        inbox: the inbox under whose name and with whose settings they are queued; None for that of
+            `submit`.
         follows_paths: True if settings may name any file, as its user could read it; False if only
             pipeline.yaml may.
+        text: the settings as they were written, which the results quote; None for `document`.
 
     Raises:
         ConfigError: the settings are wrong.
     """
 
     def __init__(
-        self, config: Config, ledger: Ledger, document: Document, *, follows_paths: bool = True
+        self,
+        config: Config,
+        ledger: Ledger,
+        document: Document,
+        *,
+        inbox: Inbox | None = None,
+        follows_paths: bool = True,
+        text: bytes | None = None,
     ) -> None:
         self._config = config
         self._free_from = Path.cwd() if follows_paths else None
         self._document = document
-        inbox = config.inbox(SUBMIT_INBOX)
+        self._text = text
+        inbox = inbox or config.inbox(SUBMIT_INBOX)
         assert inbox is not None
+        # None of its files lie in the inbox, so nothing is looked up there or put back there.
+        inbox = replace(
+            inbox, path=config.data / "submit", source_roots=(), originals="archive",
+            on_change="all",
+        )  # fmt: skip
         self._planner = Planner(config, inbox)
         self._claimer = Claimer(config, inbox, ledger)
         self._recorder = Recorder(config, inbox, ledger)
         self._inbox = inbox
-        self._needs_mask = ("mask", "") in needs_of(_spec(self._plan("", None)))
+        specs = _specs(self._plan("", None))
+        self._needs_mask = any(("mask", "") in needs_of(spec) for spec in specs)
 
     def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:
@@ -141,24 +166,64 @@ class Submitter:
 
     def submit(self, submission: Submission, prober: Prober) -> str:
         """Queue one image and give its job's id. Raises ConfigError if it is no usable image."""
+        (job,) = self.submit_drops([submission], prober)
+        return job
+
+    def submit_drops(
+        self, submissions: Sequence[Submission], prober: Prober, name_job: JobNames | None = None
+    ) -> list[str]:
+        """Queue all jobs of some images, or none; give their ids.
+
+        Args:
+            name_job: gives the id of a job by the numbers of its image and of its place among the
+                jobs of that image, both from 0; None: ids are drawn at random.
+
+        Raises:
+            ConfigError: one is no usable image.
+            LedgerError: a job has one of these ids already.
+        """
+        with ExitStack() as claiming:
+            entries = [self._claim(claiming, each, prober) for each in submissions]
+            for number, entry in enumerate(entries):
+                for place, item in enumerate(entry.plan.items):
+                    if item.job is not None and name_job is not None:
+                        item.job["id"] = name_job(number, place)
+            jobs = self._recorder.record(entries)
+        return [job["id"] for job in jobs]
+
+    def check(self, submissions: Sequence[Submission], prober: Prober) -> list[Entry]:
+        """Do all that `submit_drops` does but the last commit, and undo it again.
+
+        Raises as that.
+        """
+        entries: list[Entry] = []
+        with suppress(_Checked), ExitStack() as claiming:
+            entries = [self._claim(claiming, each, prober) for each in submissions]
+            raise _Checked
+        return entries
+
+    def _claim(self, claiming: ExitStack, submission: Submission, prober: Prober) -> Entry:
+        """Copy an image into a claim and plan its jobs. The claim goes if anything fails before the
+        stack is left."""
         name = Path(submission.name).name
+        claim = self._claimer.plan("", self._files(name, submission))
+        claiming.enter_context(self._claimer.claiming(claim))
+        self._claimer.fetch(claim)
+        self._claimer.sync([claim])
+        self._check(claim, prober)
+        plan = self._plan(name, claim.sha256, claim.image)
+        self._add_companions(claim, plan, prober)
+        return image_entry(self._planner, claim, plan)
+
+    def _files(self, name: str, submission: Submission) -> list[InputFile]:
         files = [InputFile("image", name, submission.source)]
         if self._document.value:
             # People read and correct the command's settings there before a retry.
-            sidecar = yaml12.dumps(self._document.value, indent=2).encode()
-            files.insert(0, InputFile("sidecar", sidecar_name(name), BytesIO(sidecar)))
+            text = self._text or yaml12.dumps(self._document.value, indent=2).encode()
+            files.insert(0, InputFile("sidecar", sidecar_name(name), BytesIO(text)))
         if self._needs_mask:
             files.insert(-1, _mask_file(name, submission))
-        claim = self._claimer.plan("", files)
-        with self._claimer.claiming(claim):
-            self._claimer.fetch(claim)
-            self._claimer.sync([claim])
-            self._check(claim, prober)
-            plan = self._plan(name, claim.sha256, claim.image)
-            self._add_companions(claim, plan, prober)
-            entry = image_entry(self._planner, claim, plan)
-            (job,) = self._recorder.record([entry])
-        return job["id"]
+        return files
 
     def _add_companions(self, claim: Claim, plan: Plan, prober: Prober) -> None:
         """Copy what the settings name, relative to the current folder, into the claim.
@@ -167,7 +232,10 @@ class Submitter:
         """
         files = CompanionFiles(self._config, self._inbox, "", free_from=self._free_from)
         try:
-            copy_into(claim, find_lacking(claim, _spec(plan), files))
+            sources: dict[Need, Source] = {}
+            for spec in _specs(plan):
+                sources |= find_lacking(claim, spec, files)
+            copy_into(claim, sources)
             require_decodable(claim, prober)
         except JobError as error:
             raise Refused(error) from None
@@ -186,10 +254,8 @@ class Submitter:
         read_sidecar(claim)
 
 
-def _spec(plan: Plan) -> JobSpec:
-    (item,) = plan.items
-    assert isinstance(item.outcome, JobSpec)
-    return item.outcome
+def _specs(plan: Plan) -> list[JobSpec]:
+    return [item.outcome for item in plan.items if isinstance(item.outcome, JobSpec)]
 
 
 def _mask_file(name: str, submission: Submission) -> InputFile:

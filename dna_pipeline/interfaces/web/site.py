@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.serving.awaited import Presence
+from dna_pipeline.operations.serving.drops import Drops
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
 from dna_pipeline.operations.serving.readers import Readers
 from dna_pipeline.operations.serving.submissions import Submissions
@@ -31,6 +32,7 @@ class Site:
         self.submissions = Submissions(config)
         self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
+        self.drops = Drops(config, self.readers, self.submissions)
 
     def close(self) -> None:
         """End the feed, and close all connections. May wait for files."""

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.naming import safe_name
 from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import Document
@@ -16,6 +19,7 @@ from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import open_ledger
+from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.operations.serving.readers import file_id
 from dna_pipeline.operations.submit import Submission, Submitter
 
@@ -23,6 +27,10 @@ T = TypeVar("T")
 
 MOST_PROBERS = 2
 """Most images that are decoded at once; each is decoded in a child process."""
+
+
+class NotRetried(ConfigError):
+    """A job cannot be tried again; the text says why."""
 
 
 class Submissions:
@@ -55,8 +63,22 @@ class Submissions:
             raise ConfigError(f"{several[0]}: is for several jobs, and an image is one job here")
         document = Document(dict(values), {(): 0}, "the request")
         submitter = Submitter(self._config, self.ledger(), document, follows_paths=False)
-        with self._prober() as prober:
-            return submitter.submit(submission, prober)
+        with self.prober() as prober:
+            return submitter.submit(safely_named(submission), prober)
+
+    def retry(self, job_id: str) -> None:
+        """Queue a failed or cancelled job again, under its id.
+
+        Raises:
+            NotRetried: it is in another state, or would fail again.
+            ConfigError: the ledger cannot be used.
+        """
+        retrier = Retrier(self._config, self.ledger())
+        with self.prober() as prober:
+            try:
+                retrier.retry(job_id, prober)
+            except ConfigError as error:
+                raise NotRetried(str(error)) from None
 
     def transact(self, action: Callable[[Transaction], T]) -> T:
         """Run `action` in one transaction. Raises `ConfigError` if there can be no ledger."""
@@ -72,7 +94,8 @@ class Submissions:
             return self._ledger
 
     @contextmanager
-    def _prober(self) -> Generator[Prober]:
+    def prober(self) -> Generator[Prober]:
+        """Lend a prober for the block; waits while all others are lent."""
         with self._turns:
             with self._lock:
                 prober = self._probers.pop() if self._probers else Prober()
@@ -83,6 +106,7 @@ class Submissions:
                     self._probers.append(prober)
 
     def close(self) -> None:
+        """Close the ledger, and end the processes that decode."""
         with self._lock:
             for prober in self._probers:
                 prober.close()
@@ -90,3 +114,16 @@ class Submissions:
             if self._ledger is not None:
                 self._ledger.close()
                 self._ledger = None
+
+
+def safely_named(submission: Submission) -> Submission:
+    """The submission with a name that is no path and that every file system takes.
+
+    A sender may call its image whatever it likes.
+    """
+    last = re.split(r"[/\\]", submission.name)[-1]
+    stem, dot, ending = last.rpartition(".")
+    is_ending = re.fullmatch("[A-Za-z0-9]{1,8}", ending) is not None
+    if not (dot and stem and is_ending):
+        return replace(submission, name=safe_name(last))
+    return replace(submission, name=f"{safe_name(stem)}.{ending}")

@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse
 
 from dna_pipeline import __version__
@@ -60,6 +61,12 @@ def page(
     policy = CSP_WITH_MESH if has_mesh else CSP
     sent = {"content-security-policy": policy, "cache-control": "no-store", **(headers or {})}
     return HTMLResponse(render(template, **values), status, sent)
+
+
+def is_part(request: Request) -> bool:
+    """True if htmx asks for a part of a page, and False where it restores a whole one."""
+    headers = request.headers
+    return "hx-request" in headers and "hx-history-restore-request" not in headers
 
 
 def asset(name: str, path: Path | None = None) -> FileResponse:

@@ -6,7 +6,14 @@ from fastapi import APIRouter, HTTPException
 from starlette.responses import FileResponse
 
 from dna_pipeline.interfaces.web.page.rendering import ASSETS, asset
-from dna_pipeline.interfaces.web.page.views import gallery, queue, result
+from dna_pipeline.interfaces.web.page.views import (
+    drop,
+    failure,
+    gallery,
+    models,
+    queue,
+    result,
+)
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving.result_view import VIEWER, viewer_script
 
@@ -19,6 +26,9 @@ def make_router(site: Site) -> APIRouter:
     router.include_router(queue.make_router(site))
     router.include_router(gallery.make_router(site))
     router.include_router(result.make_router(site))
+    router.include_router(drop.make_router(site))
+    router.include_router(failure.make_router(site))
+    router.include_router(models.make_router(site))
 
     @router.get("/assets/{version}/{name:path}")
     def file(version: str, name: str) -> FileResponse:  # noqa: ARG001  # makes a new address

@@ -19,11 +19,14 @@ function followState(place) {
   const source = new EventSource(place.dataset.live);
   source.addEventListener("state", (event) => {
     if (place.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
-    const focused = document.activeElement?.getAttribute?.("href");
+    const active = place.contains(document.activeElement) ? document.activeElement : null;
+    const focused = active?.getAttribute("href");
+    const button = active?.id;
     place.innerHTML = event.data;
     showTimes(place);
     window.htmx?.process(place);
-    if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (button) document.getElementById(button)?.focus({ preventScroll: true });
+    else if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   });
   addEventListener("pagehide", () => source.close());
 }

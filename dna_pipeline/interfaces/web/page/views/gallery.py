@@ -14,7 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web import files
-from dna_pipeline.interfaces.web.page.rendering import asset, page
+from dna_pipeline.interfaces.web.page.rendering import asset, is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving import gallery, thumbnails
 from dna_pipeline.operations.serving.gallery import ENDED, PAGE, Filters, GalleryPage, WrongFilter
@@ -54,10 +54,8 @@ def make_router(site: Site) -> APIRouter:
     def view(request: Request, after: str = "", shown: int = 0) -> HTMLResponse:
         """Answer with the gallery, or with its next cells alone if the page's script asks."""
         filters = filters_of(request.query_params)
-        is_part = "hx-request" in request.headers and "hx-history-restore-request" not in (
-            request.headers
-        )
-        number = PAGE if is_part else min(max(shown, PAGE), MOST_SHOWN)
+        only_cells = is_part(request)
+        number = PAGE if only_cells else min(max(shown, PAGE), MOST_SHOWN)
         try:
             found = gallery.read_page(site.readers, filters, after, number)
         except WrongFilter as error:
@@ -65,7 +63,7 @@ def make_router(site: Site) -> APIRouter:
             values = _values(filters, empty) | _choices(site)
             return page("gallery.html", status=400, problem=str(error), **values)
         values = _values(filters, found, max(shown, PAGE) if after else number)
-        if is_part:
+        if only_cells:
             # Whoever comes back to this address sees as much as now, and so the same place.
             total = min(max(shown, PAGE) + PAGE, MOST_SHOWN)
             headers = {"hx-replace-url": address(filters, shown=total)}

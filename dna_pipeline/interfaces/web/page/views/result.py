@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from dna_pipeline.interfaces.web.files import send_file
 from dna_pipeline.interfaces.web.page.archives import send_archive
 from dna_pipeline.interfaces.web.page.rendering import page
+from dna_pipeline.interfaces.web.page.views.failure import failure_values
 from dna_pipeline.interfaces.web.page.views.gallery import address, filters_of
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import hide_in, path_hider
@@ -77,7 +78,6 @@ def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
     return {
         "view": found,
         "job": job,
-        "error": hide_in(found.failure, hide),
         "stages": [(stage, hide_in(stage.params, hide)) for stage in found.stages],
         "warnings": hide_in(found.warnings, hide),
         "meta": hide_in(found.meta, hide),
@@ -89,6 +89,7 @@ def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
         "gallery": address(filters),
         "query": urlencode(filters.query),
         "here": "results",
+        **failure_values(site, job),
     }
 
 
