@@ -35,6 +35,7 @@ from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
+from dna_pipeline.operations.daemon.thumbnails import Thumbnails
 from dna_pipeline.operations.daemon.worker_settings import worker_settings
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
@@ -130,6 +131,7 @@ class DaemonParts:
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self.model_loads = ModelLoads(self.ledger, self._queries, self.dispatcher)
+        self.thumbnails = Thumbnails(self.config, self.ledger, self._queries, self.dispatcher, look)
         self._recover()
         self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
         self._heartbeat = self._make_heartbeat()
