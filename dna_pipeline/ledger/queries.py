@@ -364,8 +364,10 @@ class Queries:
         return None
 
     def model_load(self, load_id: int) -> dict[str, Any] | None:
-        """Return a request to load a model; None if it is kept no more."""
-        return next(iter(self._rows("SELECT * FROM model_loads WHERE id = ?", load_id)), None)
+        """Return a request to load a model, by its `name`; None if it is kept no more."""
+        sql = """SELECT id, model AS name, state, error, device, seconds, requested_at, ended_at
+            FROM model_loads WHERE id = ?"""
+        return next(iter(self._rows(sql, load_id)), None)
 
     def has_requested_loads(self) -> bool:
         """True if a model is to be loaded of which no daemon knows yet."""
