@@ -7,7 +7,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from html import unescape
 from pathlib import Path
@@ -52,7 +52,7 @@ def picture(color: str = "red") -> bytes:
 
 
 @contextmanager
-def guarded(config: Config) -> Iterator[str]:
+def guarded(config: Config) -> Generator[str]:
     """Serve with all checks of a server while the block runs; gives the address."""
     access = Access(None, config.serve, is_loopback=True)
     app = Guard(
@@ -94,7 +94,8 @@ class Browser(OldClient):
         boundary = uuid.uuid4().hex
         sent = {"pipeline": "restyle", "token": "t", "action": action, **fields}
         parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
+            f"--{boundary}\r\nContent-Disposition: form-data; "
+            f'name="{name}"\r\n\r\n{text}\r\n'.encode()
             for name, text in sent.items()
         ]
         for name, data in files:
@@ -153,8 +154,9 @@ def test_drop_queues_an_image_with_what_was_changed_alone(browser: Browser, conf
 
 def test_each_of_several_images_stands_alone(browser: Browser, config: Config) -> None:
     files = [
-        ("a.png", picture()), ("b.png", picture("blue")), ("b.png.yaml", b"img2img: {strength: 0.3}"),
-        ("wrong.png", b"no picture"), ("jobs.csv", b"image\na.png\n"), ("c.yaml", b"img2img: {}"),
+        ("a.png", picture()), ("b.png", picture("blue")),
+        ("b.png.yaml", b"img2img: {strength: 0.3}"), ("wrong.png", b"no picture"),
+        ("jobs.csv", b"image\na.png\n"), ("c.yaml", b"img2img: {}"),
     ]  # fmt: skip
     shown = text_of(browser.drop(files))
     by_name = {job["name"]: job["stages"][0]["params"]["strength"] for job in jobs(config)}
@@ -246,7 +248,8 @@ class TestRetry:
     def test_edited_yaml_is_what_runs(self, browser: Browser, config: Config, failed: str) -> None:
         form = {"text": "img2img:\r\n  strength: 0.9\r\n", "action": "retry"}
         answer = browser.request(
-            "POST", f"/results/{failed}/retry", b"text=img2img%3A%0D%0A++strength%3A+0.9&action=retry",
+            "POST", f"/results/{failed}/retry",
+            b"text=img2img%3A%0D%0A++strength%3A+0.9&action=retry",
             {"Content-Type": "application/x-www-form-urlencoded", **HX},
         )  # fmt: skip
         assert (answer.status, answer.headers["hx-redirect"]) == (204, f"/results/{failed}")
