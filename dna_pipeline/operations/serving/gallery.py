@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 from dna_pipeline.base.times import format_time
 from dna_pipeline.ledger.gallery_queries import ENDED, Choice, GalleryQueries, Key
@@ -268,10 +268,10 @@ def in_words(value: Any, most_chars: int = MOST_VALUE_CHARS) -> str:
         case float():
             text = f"{value:g}"
         case list() | tuple():
-            items: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            items = cast("Sequence[Any]", value)
             text = ", ".join(in_words(item, most_chars) for item in items)
         case dict():
-            pairs: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            pairs = cast("Mapping[Any, Any]", value)
             text = ", ".join(f"{key}: {in_words(item, most_chars)}" for key, item in pairs.items())
         case _:
             text = str(value)

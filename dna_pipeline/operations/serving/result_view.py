@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,7 @@ def viewer_script() -> Path:
     return sheet_folder.ASSETS / VIEWER
 
 
-def _last(files: Iterable[ListedFile], is_meant: Any) -> ListedFile | None:
+def _last(files: Iterable[ListedFile], is_meant: Callable[[ListedFile], bool]) -> ListedFile | None:
     found = None
     for file in files:
         if is_meant(file):

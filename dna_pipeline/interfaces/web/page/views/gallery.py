@@ -26,9 +26,6 @@ MOST_SHOWN = 600
 """Most results that are shown at once, when somebody comes back to a place far below."""
 MAX_ORIGINAL_BYTES = 4 << 20
 """Largest picture that stands in for its own thumbnail."""
-VERSION_CHARS = 16
-"""Characters of a picture's hash in the address of its thumbnail."""
-
 _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 _UNTIL_THEN = {"cache-control": "no-cache"}
 
@@ -51,8 +48,12 @@ def make_router(site: Site) -> APIRouter:
     requests = ThumbnailRequests(site.config, site.submissions)
 
     @router.get("/results")
-    def view(request: Request, after: str = "", shown: int = 0) -> HTMLResponse:
-        """Answer with the gallery, or with its next cells alone if the page's script asks."""
+    def view(request: Request, after: str = "", shown: int = 0, start: str = "") -> HTMLResponse:
+        """Answer with the gallery, or with its next cells alone if the page's script asks.
+
+        `after` is the place where they begin; `start` that where the page began which they are
+        added to, and `shown` the number of cells that it has then.
+        """
         filters = filters_of(request.query_params)
         only_cells = is_part(request)
         number = PAGE if only_cells else min(max(shown, PAGE), MOST_SHOWN)
@@ -62,14 +63,14 @@ def make_router(site: Site) -> APIRouter:
             empty = GalleryPage((), "", {})
             values = _values(filters, empty) | _choices(site)
             return page("gallery.html", status=400, problem=str(error), **values)
-        values = _values(filters, found, max(shown, PAGE) if after else number)
         if only_cells:
             # Whoever comes back to this address sees as much as now, and so the same place.
-            total = min(max(shown, PAGE) + PAGE, MOST_SHOWN)
-            headers = {"hx-replace-url": address(filters, shown=total)}
+            headers = {"hx-replace-url": address(filters, after=start, shown=shown)}
+            values = _values(filters, found, start, shown)
             response = page("parts/cells.html", headers=headers, **values)
         else:
-            response = page("gallery.html", problem=None, **values, **_choices(site))
+            values = _values(filters, found, after, number) | _choices(site)
+            response = page("gallery.html", problem=None, **values)
         response.background = BackgroundTask(_ask, requests, found.pictures)
         return response
 
@@ -78,15 +79,17 @@ def make_router(site: Site) -> APIRouter:
         request: Request, job: str, v: Annotated[str, Query(max_length=64)] = ""
     ) -> Response:
         """Answer with a result's thumbnail or, until it is there, with what stands in for it."""
+        path = await site.ask(thumbnails.kept, site.config, v)
+        if path is not None:  # of a picture of that very hash, so it stays
+            return FileResponse(path, media_type=thumbnails.MEDIA_TYPE, headers=_FOR_EVER)
         found = None
         with suppress(ConfigError):
             found = await site.ask(thumbnails.find, site.config, site.readers, job)
         if found is None:
             return _icon("picture")
         if found.path is not None:
-            is_named = len(v) >= VERSION_CHARS and found.sha256.startswith(v)
-            headers = _FOR_EVER if is_named else _UNTIL_THEN
-            return FileResponse(found.path, media_type=thumbnails.MEDIA_TYPE, headers=headers)
+            media_type = thumbnails.MEDIA_TYPE
+            return FileResponse(found.path, media_type=media_type, headers=_UNTIL_THEN)
         response = await _stand_in(site, request, job, found)
         if found.sha256:
             response.background = BackgroundTask(_ask, requests, {found.sha256: found.place})
@@ -96,12 +99,17 @@ def make_router(site: Site) -> APIRouter:
     return router
 
 
-def _values(filters: Filters, found: GalleryPage, shown: int = PAGE) -> dict[str, Any]:
-    more = address(filters, after=found.after) if found.after else ""
-    more_here = address(filters, after=found.after, shown=shown) if found.after else ""
+def _values(
+    filters: Filters, found: GalleryPage, start: str = "", shown: int = PAGE
+) -> dict[str, Any]:
+    more = more_here = ""
+    if found.after:
+        total = min(shown + PAGE, MOST_SHOWN)
+        more = address(filters, after=found.after)
+        more_here = address(filters, after=found.after, start=start, shown=total)
     return {
         "filters": filters, "cells": found.cells, "more": more, "more_here": more_here,
-        "query": urlencode(filters.query), "here": "results", "version_chars": VERSION_CHARS,
+        "query": urlencode(filters.query), "here": "results",
     }  # fmt: skip
 
 
