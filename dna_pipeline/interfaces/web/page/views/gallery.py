@@ -58,7 +58,7 @@ def make_router(site: Site) -> APIRouter:
         only_cells = is_part(request)
         number = PAGE if only_cells else min(max(shown, PAGE), MOST_SHOWN)
         try:
-            found = gallery.read_page(site.readers, filters, after, number)
+            chosen = gallery.read_page(site.readers, filters, after, number)
         except WrongFilter as error:
             empty = GalleryPage((), "", {})
             values = _values(filters, empty) | _choices(site)
@@ -66,12 +66,12 @@ def make_router(site: Site) -> APIRouter:
         if only_cells:
             # Whoever comes back to this address sees as much as now, and so the same place.
             headers = {"hx-replace-url": address(filters, after=start, shown=shown)}
-            values = _values(filters, found, start, shown)
+            values = _values(filters, chosen, start, shown)
             response = page("parts/cells.html", headers=headers, **values)
         else:
-            values = _values(filters, found, after, number) | _choices(site)
+            values = _values(filters, chosen, after, number) | _choices(site)
             response = page("gallery.html", problem=None, **values)
-        response.background = BackgroundTask(_ask, requests, found.pictures)
+        response.background = BackgroundTask(_ask, requests, chosen.pictures)
         return response
 
     @router.get("/thumbnails/{job}")
@@ -82,17 +82,17 @@ def make_router(site: Site) -> APIRouter:
         path = await site.ask(thumbnails.kept, site.config, v)
         if path is not None:  # of a picture of that very hash, so it stays
             return FileResponse(path, media_type=thumbnails.MEDIA_TYPE, headers=_FOR_EVER)
-        found = None
+        chosen = None
         with suppress(ConfigError):
-            found = await site.ask(thumbnails.find, site.config, site.readers, job)
-        if found is None:
+            chosen = await site.ask(thumbnails.find, site.config, site.readers, job)
+        if chosen is None:
             return _icon("picture")
-        if found.path is not None:
+        if chosen.path is not None:
             media_type = thumbnails.MEDIA_TYPE
-            return FileResponse(found.path, media_type=media_type, headers=_UNTIL_THEN)
-        response = await _stand_in(site, request, job, found)
-        if found.sha256:
-            response.background = BackgroundTask(_ask, requests, {found.sha256: found.place})
+            return FileResponse(chosen.path, media_type=media_type, headers=_UNTIL_THEN)
+        response = await _stand_in(site, request, job, chosen)
+        if chosen.sha256:
+            response.background = BackgroundTask(_ask, requests, {chosen.sha256: chosen.place})
         return response
 
     _ = (view, thumbnail)
@@ -100,15 +100,15 @@ def make_router(site: Site) -> APIRouter:
 
 
 def _values(
-    filters: Filters, found: GalleryPage, start: str = "", shown: int = PAGE
+    filters: Filters, chosen: GalleryPage, start: str = "", shown: int = PAGE
 ) -> dict[str, Any]:
     more = more_here = ""
-    if found.after:
+    if chosen.after:
         total = min(shown + PAGE, MOST_SHOWN)
-        more = address(filters, after=found.after)
-        more_here = address(filters, after=found.after, start=start, shown=total)
+        more = address(filters, after=chosen.after)
+        more_here = address(filters, after=chosen.after, start=start, shown=total)
     return {
-        "filters": filters, "cells": found.cells, "more": more, "more_here": more_here,
+        "filters": filters, "cells": chosen.cells, "more": more, "more_here": more_here,
         "query": urlencode(filters.query), "here": "results",
     }  # fmt: skip
 
@@ -124,17 +124,17 @@ def _ask(requests: ThumbnailRequests, pictures: Mapping[str, str]) -> None:
         requests.ask(pictures)
 
 
-async def _stand_in(site: Site, request: Request, job: str, found: Thumbnail) -> Response:
+async def _stand_in(site: Site, request: Request, job: str, chosen: Thumbnail) -> Response:
     """The picture itself if it is small enough, or else an icon."""
-    if not found.sha256:
-        return _icon(found.kind)
+    if not chosen.sha256:
+        return _icon(chosen.kind)
     try:
-        file = await files.look_up(site, job, role=found.role, path=found.name)
+        file = await files.look_up(site, job, role=chosen.role, path=chosen.name)
         if file.media_type not in SHOWN_TYPES or file.bytes > MAX_ORIGINAL_BYTES:
-            return _icon(found.kind)
+            return _icon(chosen.kind)
         response = await files.respond(site, request, file)
     except NoSuchFile:
-        return _icon(found.kind)
+        return _icon(chosen.kind)
     response.headers.update(_UNTIL_THEN)
     return response
 
