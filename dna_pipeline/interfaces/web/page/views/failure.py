@@ -61,7 +61,7 @@ def make_router(site: Site) -> APIRouter:
 def failure_values(
     site: Site, job: Record, *, text: str | None = None, problem: str = "", plan: str = ""
 ) -> Record:
-    """What `parts/failure.html` shows of a job.
+    """Values of `parts/failure.html` for a job.
 
     Args:
         job: as `jobs.read` gives it.
