@@ -23,6 +23,9 @@ from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 MOST_BEHIND = 10_000
 """Number of messages above which those that a receiver lacks are not counted."""
 
+MOST_ATTEMPTS = 2
+"""Attempts at a thumbnail: a picture that ends the worker must not do so for ever."""
+
 FOLDER_ID_CHARS = 8
 """Length of the beginning of a job's id in the name of its folder."""
 
@@ -375,6 +378,12 @@ class Queries:
     def has_requested_loads(self) -> bool:
         """True if a model is to be loaded of which no daemon knows yet."""
         return bool(self._value("SELECT 1 FROM model_loads WHERE state = 'requested' LIMIT 1"))
+
+    def has_thumbnails_to_make(self) -> bool:
+        """True if the thumbnail of a picture was requested that the worker has not tried yet, or
+        once without an answer."""
+        sql = f"SELECT 1 FROM thumbnails WHERE attempts < {MOST_ATTEMPTS} LIMIT 1"
+        return bool(self._value(sql))
 
     def setting(self, name: str) -> str | None:
         return self._value("SELECT value FROM settings WHERE name = ?", name)

@@ -320,6 +320,21 @@ class ModelLoad(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
+class ThumbnailRequest(Base):
+    """A request for the thumbnail of a picture in the outbox, by the picture's hash.
+
+    `place` is the picture's path below the outbox. `attempts` counts the times that the worker was
+    given it; the row is removed once the thumbnail is there.
+    """
+
+    __tablename__ = "thumbnails"
+
+    sha256: Mapped[str] = mapped_column(primary_key=True)
+    place: Mapped[str] = mapped_column(FsPath)
+    attempts: Mapped[int]
+    requested_at: Mapped[datetime]
+
+
 class KnownFile(Base):
     """A file that stays in its inbox and was seen: of a `keep` inbox, ignored, or reserved.
 

@@ -23,7 +23,7 @@ from dna_pipeline.intake.discovery.candidates import (
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
-from dna_pipeline.intake.planning.known_files import KnownFiles
+from dna_pipeline.intake.planning.known_files import LEFT_ALONE, KnownFiles
 from dna_pipeline.intake.planning.ready_drops import is_processed, key_path
 from dna_pipeline.intake.planning.references import read_companions, read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
@@ -38,7 +38,8 @@ class Preview:
         candidates: the drops that would be claimed; drops that the ledger knows are left out.
         waiting: files whose download is under way, files that belong to such a file, images that
             look like render passes, and masks and prompt files without an image.
-        ignored: why a file or folder is left alone, by path.
+        ignored: why a file or folder is left alone, by path; with `existing: ignore` also the
+            drops that lay there before the first watch.
     """
 
     candidates: list[Candidate]
@@ -66,14 +67,32 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
     read = cache(partial(read_reference, inbox, look=look))
     content, files = _preview_all(inbox, read, look, awaits_downloads=True)
     if not config.ledger_path.exists():
-        return content
+        return _before_first_watch(inbox, content, read)
     with closing(Queries(config.ledger_path)) as queries:
+        if inbox.existing == "ignore" and inbox.name not in queries.watched_inboxes():
+            return _before_first_watch(inbox, content, read)
         known_files = KnownFiles(inbox.name, queries)
-        is_known = partial(is_processed, known_files)
-        new = [c for c in content.candidates if not is_known(c, key_path(c, read), files)]
+        new: list[Candidate] = []
+        left: dict[str, str] = {}
+        for candidate in content.candidates:
+            path = key_path(candidate, read)
+            if not is_processed(known_files, candidate, path, files):
+                new.append(candidate)
+            elif known_files.was_left(path):
+                left[path] = LEFT_ALONE
         reasons = {path: known_files.companion_reason(path) for path in files}
     masks = {path: reason for path, reason in reasons.items() if reason is not None}
-    return replace(content, candidates=new, ignored={**content.ignored, **masks})
+    return replace(content, candidates=new, ignored={**content.ignored, **left, **masks})
+
+
+def _before_first_watch(inbox: Inbox, content: Preview, read: ReadReference) -> Preview:
+    """What the first watch will find: with `existing: ignore` it leaves everything alone but files
+    whose download ends later, which changes them."""
+    if inbox.existing != "ignore":
+        return content
+    left = {key_path(candidate, read): LEFT_ALONE for candidate in content.candidates}
+    waiting = [waits for waits in content.waiting if waits.kind == "writing"]
+    return Preview([], waiting, {**content.ignored, **left})
 
 
 def _preview_all(

@@ -41,8 +41,15 @@ def require_utf8_names() -> None:
 
 def open_queries(config: Config) -> Queries:
     """Open the ledger for reading. Raises `ConfigError` if there is none yet."""
-    from dna_pipeline.ledger import health
     from dna_pipeline.ledger.queries import Queries
+
+    require_ledger(config)
+    return Queries(config.ledger_path)
+
+
+def require_ledger(config: Config) -> None:
+    """Raise `ConfigError` if there is no ledger yet, or none that can be read."""
+    from dna_pipeline.ledger import health
 
     health.check_present(config.ledger_path)
     if not config.ledger_path.exists():
@@ -51,7 +58,6 @@ def open_queries(config: Config) -> Queries:
             "`submit` makes one"
         )
     health.check_header(config.ledger_path)
-    return Queries(config.ledger_path)
 
 
 def find_job(queries: Queries, prefix: str) -> str:

@@ -43,7 +43,7 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
     return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config),
-            *_signing(config), *_receivers(config, queries)]  # fmt: skip
+            *_signing(config), *_receivers(config, queries), *_metrics(config, look)]  # fmt: skip
 
 
 def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
@@ -146,3 +146,10 @@ def _receivers(config: Config, queries: Queries | None) -> list[dict[str, Any]]:
         remark("receiver_behind", f"receiver {name} of `notify:`: {text}")
         for name, text in of_config(config, queries)
     ]
+
+
+def _metrics(config: Config, look: Look) -> list[dict[str, Any]]:
+    from dna_pipeline.operations.receivers import metrics_problem
+
+    text = metrics_problem(config, look)
+    return [] if text is None else [remark("metrics_not_written", f"`metrics:`: {text}")]

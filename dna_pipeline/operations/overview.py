@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ class Overview:
         ended: the jobs that ended last, the newest first.
         remarks: sentences about pipeline.yaml, if an edit of it is not taken over, about the HTTP
             server, if it does not run, and about receivers of notifications that are behind.
+        loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
     """
 
@@ -147,6 +149,7 @@ class Overview:
     ended: tuple[EndedJob, ...]
     remarks: tuple[str, ...] = ()
     server: str | None = None
+    loading: str = ""
 
     @property
     def held(self) -> int:
@@ -178,24 +181,47 @@ def make_overview(config: Config, status: Record) -> Overview:
         ended=_all(EndedJob, status.get("recent", ())),
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
+        loading=loading_words(status),
     )
+
+
+def loading_words(status: Record) -> str:
+    """Describe the field `loading`: `loading sd15 (1 of 2)`; "" if nothing is loaded."""
+    loading: Record | None = status.get("loading")
+    if loading is None:
+        return ""
+    return f"loading {loading['model']} ({loading['number']} of {loading['of']})"
 
 
 def make_remarks(status: Record) -> Iterator[str]:
     """Write sentences about the fields `config`, `server` and `receivers`, if something is
-    wrong."""
+    wrong, and about files that are left alone."""
     config: Record = status.get("config") or {}
     if problem := config.get("problem"):
-        said = "; ".join(problem.splitlines())
-        yield f"the edited pipeline.yaml is not taken over, the one before goes on: {said}"
+        # The reason first and without the path, since the live view shows but a few lines.
+        file = str(config.get("file") or "")
+        lines = [line.removeprefix(f"{file}: ") if file else line for line in problem.splitlines()]
+        yield f"pipeline.yaml is not taken over: {'; '.join(lines)}; the one before goes on"
     if pending := config.get("pending"):
-        yield f"the edited pipeline.yaml is not taken over yet: {pending}"
+        yield f"pipeline.yaml is not taken over yet: {pending}"
     server: Record = status.get("server") or {}
     if problem := server.get("problem"):
         yield f"the HTTP server does not run: {problem}; it is started again now and then"
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"
+    yield from left_alone_lines(status)
+
+
+def left_alone_lines(status: Record) -> Iterator[str]:
+    """Say of each inbox how many files lay there before the first watch (`left_alone`)."""
+    for entry in status.get("left_alone", ()):
+        verb, them = ("is", "it") if entry["files"] == 1 else ("are", "them")
+        yield (
+            f"inbox {entry['inbox']}: {number_of(entry['files'], 'file')} that lay there before "
+            f"the first watch {verb} left alone (existing: ignore); save {them} again to have "
+            f"{them} made"
+        )
 
 
 def server_url(status: Record) -> str | None:

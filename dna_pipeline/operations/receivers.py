@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import shutil
 import uuid
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from dna_pipeline.base.quantities import number_of
 from dna_pipeline.base.times import format_time, utcnow
 
 if TYPE_CHECKING:
+    from dna_pipeline.base.reachability import Look
+    from dna_pipeline.config.receivers import ReceiverConfig
     from dna_pipeline.config.schema import Config
     from dna_pipeline.ledger.queries import Queries
 
@@ -41,20 +44,41 @@ def problem_sentence(receiver: Mapping[str, Any]) -> str | None:
 
 
 def of_config(config: Config, queries: Queries | None) -> list[tuple[str, str]]:
-    """List name and problem of the receivers of pipeline.yaml that are behind, or whose address or
-    secret this process cannot read."""
+    """List name and problem of the receivers of pipeline.yaml that are behind, whose address or
+    secret this process cannot read, or whose program it does not find."""
     from dna_pipeline.operations.daemon.notifications.sending import secret_problem
 
     rows = {row["name"]: row for row in list_receivers(queries)} if queries else {}
     problems: list[tuple[str, str]] = []
     for receiver in config.receivers:
         row = rows.get(receiver.name)
-        text = secret_problem(receiver)
+        text = secret_problem(receiver) or _program_problem(receiver)
         if text is None and row is not None:
             text = problem_sentence(row)
         if text is not None:
             problems.append((receiver.name, text))
     return problems
+
+
+def _program_problem(receiver: ReceiverConfig) -> str | None:
+    if not receiver.command or shutil.which(receiver.command[0]) is not None:
+        return None
+    return (
+        f"no program {receiver.command[0]} is found; install it, or name the program with its "
+        "whole path"
+    )
+
+
+def metrics_problem(config: Config, look: Look) -> str | None:
+    """Say why the file of `metrics:` cannot be written, if its folder is missing or silent."""
+    if config.metrics is None:
+        return None
+    folder = config.metrics.parent
+    if (reach := look(folder)).is_silent:
+        return f"{folder} {reach.why}; no metrics are written until then"
+    if folder.is_dir():
+        return None
+    return f"the folder {folder} is missing; make it, else no metrics are written"
 
 
 def try_receivers(config: Config, name: str | None) -> list[dict[str, Any]]:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base import stage_files
 from dna_pipeline.base.errors import ConfigError, JobError, MaskMissing, SourceMissing
 from dna_pipeline.base.failpoints import failpoint
+from dna_pipeline.base.files import remove_file, write_bytes
 from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claim import Claim, InputFile
 from dna_pipeline.intake.claiming.claimer import Claimer, hash_files, read_sidecar
@@ -46,11 +49,13 @@ class _Sources:
         files: the files that the new drop gets, without the original if that was removed.
         folder: folder with the files of finished stages.
         home: folder in which the original should lie.
+        sidecar: path of the sidecar, also where there is none yet; None if there is no image.
     """
 
     files: list[InputFile]
     folder: Path
     home: Path
+    sidecar: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,18 @@ class RetryResult:
     failure_folder: Path | None
 
 
+@dataclass(frozen=True, slots=True)
+class RetryPlan:
+    """What a retry would do: the job, and the ids of the stages that need not run again."""
+
+    spec: JobSpec
+    stages: list[str]
+
+
+class _Checked(Exception):
+    """Ends a claim that was made for a check alone."""
+
+
 class Retrier:
     """Queues failed and cancelled jobs again, with the sidecar as it is now.
 
@@ -77,13 +94,55 @@ class Retrier:
         self._ledger = ledger
         self._outbox = Outbox(config.outbox, ledger.id)
 
-    def retry(self, job_id: str, prober: Prober) -> RetryResult:
+    def retry(self, job_id: str, prober: Prober, text: bytes | None = None) -> RetryResult:
         """Queue one job again under its id, and remove its failure folder.
+
+        Args:
+            text: takes the place of the sidecar in the failure folder, once it is known to be
+                right; None: the sidecar as it is there.
 
         Raises:
             ConfigError: the job has neither failed nor been cancelled, or it would fail again
-                since its image or its sidecar is missing or wrong.
+                since its image or its sidecar is missing or wrong. The failure folder is as it was.
         """
+        job, drop = self._ended_job(job_id)
+        sources = self._sources(job, drop, job.publish_name or "", text)
+        with (
+            self._claimed(job, drop, sources, prober) as (claim, spec, stages),
+            self._rewritten(sources, text),
+        ):
+            if not self._commit(job, drop, claim, spec, stages):
+                raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
+        failpoint("retry-committed")
+        failure_folder = self._ledger.transact(lambda s: self._remove_failure(s, job))
+        failpoint("failure-removed")
+        return RetryResult(stages, failure_folder)
+
+    def check(self, job_id: str, prober: Prober, text: bytes | None = None) -> RetryPlan:
+        """Say what `retry` would do, and change nothing. Raises as that."""
+        job, drop = self._ended_job(job_id)
+        sources = self._sources(job, drop, job.publish_name or "", text)
+        plan = None
+        with suppress(_Checked), self._claimed(job, drop, sources, prober) as (_, spec, stages):
+            plan = RetryPlan(spec, stages)
+            raise _Checked
+        assert plan is not None
+        return plan
+
+    def sidecar_text(self, job_id: str) -> str:
+        """The sidecar that `retry` would read, as text; "" if there is none.
+
+        Raises ConfigError if the job has neither failed nor been cancelled.
+        """
+        job, drop = self._ended_job(job_id)
+        path = self._sources(job, drop, job.publish_name or "").sidecar
+        with suppress(OSError):
+            if path is not None and path.stat().st_size <= MAX_BYTES:
+                return path.read_bytes().decode("utf-8-sig", "replace")
+        return ""
+
+    def _ended_job(self, job_id: str) -> tuple[Job, Drop]:
+        """Find a job that can be retried, and its drop. Raises `ConfigError`."""
         job = self._ledger.transact(lambda s: queue.find_job(s, job_id))
         if job is None or job.status not in ("failed", "cancelled"):
             raise ConfigError(_not_ended_text(job_id, job))
@@ -91,8 +150,16 @@ class Retrier:
             raise ConfigError(
                 f"job {job_id[:8]} is still being put into the outbox; try again in a moment"
             )
-        drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
-        sources = self._sources(job, drop, job.publish_name)
+        return job, self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
+
+    @contextmanager
+    def _claimed(
+        self, job: Job, drop: Drop, sources: _Sources, prober: Prober
+    ) -> Generator[tuple[Claim, JobSpec, list[str]]]:
+        """Copy the files into a claim and resolve the job anew. The claim goes if the block fails.
+
+        Raises `ConfigError` if the job would fail again.
+        """
         claimer = Claimer(self._config, self._inbox(job), self._ledger)
         # As the drop before: an image that was sent lies in no inbox, whatever its inbox keeps.
         claim = claimer.plan(drop.folder, sources.files, originals=drop.originals)
@@ -101,16 +168,34 @@ class Retrier:
             try:
                 spec, stages = self._read_again(job, drop, claim, sources, prober)
             except JobError as error:
-                raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
+                raise ConfigError(f"job {job.id[:8]}: {error.detail} ({error.code})") from None
             failpoint("stages-kept")
             claimer.sync([claim])
             failpoint("hashed")
-            if not self._commit(job, drop, claim, spec, stages):
-                raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
-        failpoint("retry-committed")
-        failure_folder = self._ledger.transact(lambda s: self._remove_failure(s, job))
-        failpoint("failure-removed")
-        return RetryResult(stages, failure_folder)
+            yield claim, spec, stages
+
+    @contextmanager
+    def _rewritten(self, sources: _Sources, text: bytes | None) -> Generator[None]:
+        """Write a new text into the failure folder; put the old one back if the block fails.
+
+        The folder is removed only if its files are those of the claim. After a crash in the block,
+        the new text, which is right, is there for the next retry.
+        """
+        path = sources.sidecar
+        if text is None or path is None:
+            yield
+            return
+        old = path.read_bytes() if path.is_file() else None
+        write_bytes(path, text)
+        failpoint("sidecar-rewritten")
+        try:
+            yield
+        except Exception:
+            if old is None:
+                remove_file(path, missing_ok=True)
+            elif path.parent.is_dir():
+                write_bytes(path, old)
+            raise
 
     def _remove_failure(self, session: Any, job: Job) -> Path | None:
         """Remove the old failure folder; give its path if files of people keep it there.
@@ -127,18 +212,21 @@ class Retrier:
 
     # --- files in the failure folder ---
 
-    def _sources(self, job: Job, drop: Drop, name: str) -> _Sources:
+    def _sources(self, job: Job, drop: Drop, name: str, text: bytes | None = None) -> _Sources:
         folder = self._outbox.folder(name)
         if cancelled_rows.is_shared(name):
-            return _shared_sources(job, drop, folder)
+            return _shared_sources(job, drop, folder, text)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
         sidecars = [name for name in names if is_sidecar_name(name) and name != drop.image]
-        files = [InputFile("sidecar", name, source / name) for name in sidecars[:1]]
+        if not sidecars and drop.image is not None:
+            sidecars = [sidecar_name(drop.image)]
+        sidecar = source / sidecars[0] if sidecars else None
+        files = _sidecar_files(sidecar, sidecars[0] if sidecars else "", text)
         files += _companions(job, drop, source, names)
         if drop.image is not None and drop.image in names:
             files.append(InputFile("image", drop.image, source / drop.image))
-        return _Sources(files, folder, source)
+        return _Sources(files, folder, source, sidecar)
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)
@@ -266,7 +354,7 @@ def _not_ended_text(job_id: str, job: Job | None) -> str:
     return f"job {job_id[:8]} is {status}; only failed and cancelled jobs can be retried"
 
 
-def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
+def _shared_sources(job: Job, drop: Drop, folder: Path, text: bytes | None) -> _Sources:
     """Find the files of one row in a folder that several cancelled rows share."""
     row = cancelled_rows.find_row(folder, job.stem, job.id)
     if row is None:
@@ -274,10 +362,16 @@ def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
     files: list[InputFile] = []
     if row.image is not None and row.image.is_file():
         name = drop.image or row.image.name
-        if row.request.is_file():
-            files.append(InputFile("sidecar", sidecar_name(name), row.request))
+        files += _sidecar_files(row.request, sidecar_name(name), text)
         files.append(InputFile("image", name, row.image))
-    return _Sources(files, folder, (row.image or folder / SOURCE).parent)
+    return _Sources(files, folder, (row.image or folder / SOURCE).parent, row.request)
+
+
+def _sidecar_files(path: Path | None, name: str, text: bytes | None) -> list[InputFile]:
+    """The sidecar of the new drop: `text`, else the file if it is there."""
+    if path is None or (text is None and not path.is_file()):
+        return []
+    return [InputFile("sidecar", name, path if text is None else BytesIO(text))]
 
 
 def _companions(job: Job, drop: Drop, source: Path, names: Iterable[str]) -> list[InputFile]:

@@ -146,11 +146,12 @@ def read_daemon_and_queue(config: Config) -> Status:
         reported, silent = _reported(config, look) if is_held(config.data) else (None, None)
         leftovers = find_leftovers(config, look)
         problems = _inbox_problems(config, queries, look) if reported is None else []
+        left_alone = _left_alone(config, queries, look) if queries is not None else []
     fields: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
         "queue_eta_s": None, "progress": [], "receivers": [], "config": None, "sheets": [],
-        "server": None,
+        "server": None, "loading": None, "left_alone": left_alone,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -162,7 +163,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
-            "progress", "config", "server",
+            "progress", "config", "server", "loading",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}
@@ -239,6 +240,22 @@ def _inbox_problems(config: Config, queries: Queries | None, look: Look) -> list
     return [{"inbox": name, "file": None, "reason": reason} for name, reason in reasons if reason]
 
 
+def _left_alone(config: Config, queries: Queries, look: Look) -> list[dict[str, Any]]:
+    """Count, for each inbox with `existing: ignore`, the files that lay there before the first
+    watch and wait to be saved again; inboxes without such files are left out."""
+    inboxes = [inbox for inbox in config.inboxes if inbox.existing == "ignore"]
+    if not inboxes:
+        return []
+    from dna_pipeline.intake.planning.known_files import KnownFiles
+
+    counted = [
+        {"inbox": inbox.name, "files": KnownFiles(inbox.name, queries).count_left(inbox.path)}
+        for inbox in inboxes
+        if look(inbox.path).is_there
+    ]
+    return [entry for entry in counted if entry["files"]]
+
+
 def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | None]:
     """Read the status that the running daemon last wrote. If there is none, give the daemon's entry
     from its lock, and why the outbox does not answer, if it does not."""
@@ -284,7 +301,10 @@ def run_report(
         since: start of the run.
         waiting: files that the daemon left in the inboxes.
     """
-    with closing(open_queries(config)) as queries:
+    from dna_pipeline.base.reachability import brief_looks
+
+    with closing(open_queries(config)) as queries, brief_looks() as look:
+        left_alone = _left_alone(config, queries, look)
         ended = queries.ended_since(before)
         warnings = queries.warnings([job["id"] for job in ended])
         holds = queries.holds()
@@ -300,4 +320,5 @@ def run_report(
         "batches": batches,
         "holds": holds,
         "waiting": waiting,
+        "left_alone": left_alone,
     }

@@ -104,7 +104,10 @@ def test_a_running_job_ends_first_and_planned_ones_keep_their_parameters(stage: 
         stage.wait(lambda: any(job["status"] == "running" for job in stage.jobs()))
         edit(stage, "steps: 30, seconds: 0.1", "steps: 1, seconds: 0.0")
         pending = stage.wait(lambda: state(stage).get("pending"))
-        assert pending == "pipelines: taken over when the running job has ended"
+        assert (
+            pending
+            == "pipelines: taken over when the running job, or the loading of models, has ended"
+        )
         assert "not taken over yet" in stage.cli("status").stdout
         taken_over(stage)
         drop(stage.inbox("act"), "c")

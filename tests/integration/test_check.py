@@ -389,3 +389,30 @@ def test_json_keeps_its_keys_and_adds_some(studio: Studio):
         "detail", "seconds", "disk_bytes",
     }  # fmt: skip
     assert found["would_all_run"] is True
+
+
+def test_files_before_the_first_watch_are_listed_as_left_alone(studio: Studio):
+    """Before it and after it; a file that was saved again is a job."""
+    inboxes = "  - {path: inbox/cut, pipeline: cut, originals: keep, existing: ignore}\n"
+    config = CONFIG.replace("  - {path: inbox/cut, pipeline: cut}\n", inboxes)
+    (studio / "pipeline.yaml").write_text(config)
+    image = studio / "inbox/cut/a.png"
+    Image.new("RGB", (4, 4)).save(image)
+    line = (
+        "left alone cut/a.png: lay there before the first watch (existing: ignore); save it again "
+        "to have it made"
+    )
+    before = check(studio)
+    assert before[0] == 0
+    assert line in before[1].splitlines()
+    told = (
+        "inbox cut: 1 file that lay there before the first watch is left alone (existing: ignore); "
+        "save it again to have it made"
+    )
+    assert f"left alone: {told}" in studio.call("run")[1].splitlines()
+    assert facts(studio)["jobs"] == []
+    assert line in check(studio)[1].splitlines()
+    assert told in studio.call("status")[1]
+    Image.new("RGB", (5, 5)).save(image)
+    assert [job["file"] for job in facts(studio)["jobs"]] == ["a.png"]
+    assert told not in studio.call("status")[1]

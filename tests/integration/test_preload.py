@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import structlog
 from structlog.testing import capture_logs
 
 from dna_pipeline.base.errors import UnknownModel
+from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import (
     Event,
@@ -20,6 +22,7 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
 )
 from dna_pipeline.operations.daemon.preload import Preload
+from dna_pipeline.operations.daemon.takeover import Takeover
 from tests.integration.test_dispatch import PlayedExecutor
 
 
@@ -56,10 +59,13 @@ def test_models_are_loaded_before_the_first_job(dispatcher: Dispatcher, executor
     preload.begin()
     dispatcher.dispatch()
     assert models(executor) == ["sd15"]
+    assert preload.to_dict() == {"model": "sd15", "number": 1, "of": 2}
     with capture_logs() as logs:
         report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 2.04))
         preload.step()
+        assert preload.to_dict() == {"model": "matte", "number": 2, "of": 2}
         report(dispatcher, executor, TaskDone("preload matte", 1.0))
+    assert preload.to_dict() is None
     assert models(executor) == ["sd15", "matte", "job"]
     assert {
         "event": "model.preloaded",
@@ -101,3 +107,72 @@ def test_a_model_that_fails_is_a_sentence_in_the_log(
     (warning,) = [entry for entry in logs if entry["event"] == "model.not_preloaded"]
     assert warning["why"] == "model 'sd15' is not declared"
     assert models(executor) == ["sd15", "job"]
+
+
+class Parts:
+    """The daemon's parts as far as a takeover needs them: it waits for the dispatcher."""
+
+    def __init__(self, config: Config, dispatcher: Dispatcher) -> None:
+        self.config = config
+        self._dispatcher = dispatcher
+
+    def is_computing(self) -> bool:
+        return not self._dispatcher.is_idle
+
+    def has_published(self) -> bool:
+        return True
+
+    def end_intake(self) -> bool:
+        return True
+
+    def resume_intake(self) -> None:
+        pass
+
+    def report_by(self, config: Config) -> None:
+        raise AssertionError
+
+    def replace(self, config: Config) -> bool:
+        self.config = config
+        return True
+
+
+class Edits:
+    """The watch of pipeline.yaml, with one edit."""
+
+    problem = ""
+
+    def __init__(self, config: Config) -> None:
+        self.newest: Config | None = config
+
+    def take(self) -> Config | None:
+        newest, self.newest = self.newest, None
+        return newest
+
+
+def test_an_edit_during_the_preload_is_pending_at_once_and_taken_over_after_it(
+    site: Any, dispatcher: Dispatcher, executor: PlayedExecutor
+):
+    preload = Preload(["sd15", "matte"], dispatcher)
+    preload.begin()
+    dispatcher.dispatch()
+    runtime = site.config.runtime.model_copy(update={"max_attempts": 9})
+    edited = replace(site.config, runtime=runtime)
+    parts, events = Parts(site.config, dispatcher), list[str]()
+    takeover = Takeover(Edits(edited), parts, lambda kind, _: events.append(kind))
+    takeover.step(0.0)
+    assert takeover.state.pending == (
+        "runtime: taken over when the running job, or the loading of models, has ended"
+    )
+    assert takeover.holds_back
+    executor.reports.put(TaskDone("preload sd15", 1.0))
+    dispatcher.listen()
+    dispatcher.dispatch(holds_back=True)
+    takeover.step(100.0)
+    assert (models(executor), parts.config) == (["sd15", "matte"], site.config)
+    assert takeover.state.pending
+    executor.reports.put(TaskDone("preload matte", 1.0))
+    dispatcher.listen()
+    dispatcher.dispatch(holds_back=True)
+    takeover.step(200.0)
+    assert parts.config is edited
+    assert (takeover.state.pending, events) == (None, ["config_changed"])

@@ -226,7 +226,13 @@ def until_text(stream: socket.socket, text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "sent", [b"", b"GET /pipelines HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ", request("/pipelines")]
+    "sent",
+    [
+        b"",
+        b"GET /pipelines HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Slow: ",
+        request("/pipelines") + b"GET /pip",
+        b"POST /pipelines HTTP/1.1\r\nHost: evil\r\nContent-Length: 100\r\n\r\nx",
+    ],
 )
 def test_a_request_that_does_not_come_is_given_up(
     serve: Callable[..., Server], config: Config, monkeypatch: pytest.MonkeyPatch, sent: bytes
@@ -235,7 +241,24 @@ def test_a_request_that_does_not_come_is_given_up(
     server = serve(config)
     with closing(connect(server)) as slow:
         slow.sendall(sent)
-        assert (b"200 OK" in read_all(slow)) == sent.endswith(b"\r\n\r\n")
+        assert read_all(slow).count(b"HTTP/1.1 ") == sent.count(b"\r\n\r\n")
+
+
+def test_an_idle_connection_is_kept_and_then_ended(
+    serve: Callable[..., Server], config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(connection, "REQUEST_S", 0.2)
+    monkeypatch.setattr(connection, "IDLE_S", 1.0)
+    server = serve(config)
+    with closing(connect(server)) as client:
+        for _ in range(3):
+            client.sendall(request("/pipelines"))
+            until_text(client, b"cut")
+            client.settimeout(0.3)  # longer than a request may take
+            with pytest.raises(TimeoutError):
+                client.recv(1)
+            client.settimeout(LIMIT_S)
+        assert read_all(client) == b""
 
 
 def test_a_client_that_takes_nothing_is_given_up(

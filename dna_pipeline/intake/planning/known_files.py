@@ -7,9 +7,12 @@ set to ignore the files that lay in it before it was watched.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.queries import Queries
@@ -22,6 +25,9 @@ the version's `error` is the reason."""
 COMPANION = "companion"
 """The key of a file that a job named as a companion, such as its mask. Nothing at that path is
 claimed by itself; the version's `error` is the reason."""
+
+LEFT_ALONE = "lay there before the first watch (existing: ignore); save it again to have it made"
+"""Why a file is left alone that `existing: ignore` concerns."""
 
 Stats = dict[str, FileStat]
 """Stats of the files of a drop, by their paths in the inbox."""
@@ -70,6 +76,21 @@ class KnownFiles:
     def companion_reason(self, path: str) -> str | None:
         """Reason why an image is no picture, if a job named it as a companion; else None."""
         return self._reason(path, COMPANION)
+
+    def was_left(self, path: str) -> bool:
+        """True if the file lay there before the first watch, with `existing: ignore`."""
+        version = self.version(path)
+        return version is not None and not version.key
+
+    def count_left(self, folder: Path) -> int:
+        """Count the images and tables below `folder`, the inbox's, that lay there before the first
+        watch and were not saved again since. One `lstat` for each."""
+        number = 0
+        for path in self._versions:
+            if self.was_left(path) and (is_image_name(path) or is_table_name(path)):
+                with suppress(OSError):
+                    number += self._is_old(path, FileStat.of((folder / path).lstat()))
+        return number
 
     def _reason(self, path: str, key: str) -> str | None:
         version = self.version(path)

@@ -119,8 +119,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
         count = sum(inboxes.values())
         is_cut_off = status == "running" and fields["daemon"] is None
         yield status, f"{count} ({by_inbox}){_cut_off(count) if is_cut_off else ''}"
-    if fields["running"] is not None:
-        yield "running", _running(fields["running"])
+    yield from _running_lines(fields)
     if fields["jobs_per_hour"]:
         yield "rate", f"{fields['jobs_per_hour']} in the last hour"
     if fields["queue_eta_s"] is not None:
@@ -156,6 +155,15 @@ def _daemon(daemon: Record | None) -> str:
     from dna_pipeline.operations.daemon.lock import daemon_words
 
     return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
+
+
+def _running_lines(fields: Record) -> Iterator[tuple[str, str]]:
+    from dna_pipeline.operations.overview import loading_words
+
+    if fields["running"] is not None:
+        yield "running", _running(fields["running"])
+    elif loading := loading_words(fields):
+        yield "running", f"nothing yet: {loading}"
 
 
 def _running(job: Record) -> str:

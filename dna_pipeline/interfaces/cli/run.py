@@ -193,6 +193,8 @@ def _say_waits(waits: list[dict[str, Any]]) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
+    from dna_pipeline.operations.overview import left_alone_lines
+
     for job in report["jobs"]:
         why = f" ({job['code']})" if job["code"] else ""
         print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
@@ -215,6 +217,8 @@ def _print_report(report: dict[str, Any]) -> None:
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
         print(f"waiting: {clean(where)}: {clean(entry['reason'])}")
+    for line in left_alone_lines(report):
+        print(f"left alone: {clean(line)}")
 
 
 def submit(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from dna_pipeline.interfaces.web.access import Client
@@ -38,8 +39,9 @@ class Exchange:
     """One request with its answer."""
 
     __slots__ = (
-        "_body_has_ended", "_bytes", "_client", "_guard", "_is_complete", "_is_ended", "_receive",
-        "_received", "_refusal", "_scope", "_send", "_started", "_status", "_task", "is_stream",
+        "_body_has_ended", "_bytes", "_client", "_guard", "_is_complete", "_is_ended", "_is_gone",
+        "_receive", "_received", "_refusal", "_scope", "_send", "_started", "_status", "_task",
+        "is_stream",
     )  # fmt: skip
 
     def __init__(self, guard: Guard, scope: Scope, receive: Receive, send: Send) -> None:
@@ -56,6 +58,7 @@ class Exchange:
         self._body_has_ended = False
         self._is_complete = False
         self._is_ended = False
+        self._is_gone = False
         self._refusal: Refusal | None = None
         self.is_stream = False
 
@@ -91,6 +94,8 @@ class Exchange:
             assert self._task is not None
             self._task.uncancel()
             self._refusal = Refusal(503, "the server ends", {"retry-after": "10"})
+        except ClientDisconnect:
+            log.info("request.abandoned", method=self._scope["method"], path=self._path)
         except Exception:
             if self._refusal is None:
                 log.exception("request.failed", method=self._scope["method"], path=self._path)
@@ -121,11 +126,13 @@ class Exchange:
             if self._received > self._guard.max_bytes(self._scope):
                 self._refusal = self._guard.too_large(self._scope)
                 raise self._refusal
+        else:
+            self._is_gone = True
         return message
 
     async def send(self, message: Message) -> None:
         """Send a part of the answer, unless the guard gives its own."""
-        if self._refusal is not None and not self._status:
+        if self._is_gone or (self._refusal is not None and not self._status):
             return
         if message["type"] == "http.response.start":
             message = self._begun(message)

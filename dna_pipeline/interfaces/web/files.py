@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from hashlib import sha256
 from io import BufferedReader
-from typing import Any
+from typing import Any, TypeVar
 
 import anyio
 from anyio import CapacityLimiter
@@ -25,6 +26,8 @@ from dna_pipeline.operations.serving.result_files import (
     ResultFile,
     find_file,
 )
+
+T = TypeVar("T")
 
 INLINE = frozenset(
     {
@@ -82,6 +85,19 @@ async def respond(site: Site, request: Request, file: ResultFile) -> Response:
         kept = {name: response.headers[name] for name in ("etag", "last-modified")}
         return Response(status_code=304, headers=kept)
     return response
+
+
+def report_without_paths(site: Site, file: ResultFile) -> bytes | None:
+    """The content of a report with the paths of the server shortened; None for other files, and for
+    a report that names none. Reads the file."""
+    if file.role not in REPORTS or file.bytes > MAX_REPORT_BYTES:
+        return None
+    return _read_report(file, path_hider(site.config))
+
+
+async def in_file_thread(question: Callable[..., T], *args: Any) -> T:
+    """Call what may wait for the outbox, without end if that is on a dead mount."""
+    return await run_sync(partial(question, *args), limiter=_limiter())
 
 
 def _limiter() -> CapacityLimiter:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import signal
 import tempfile
 import threading
@@ -19,7 +20,7 @@ import uvicorn
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web.access import is_readable_by_others, read_token
-from dna_pipeline.interfaces.web.connection import Connection
+from dna_pipeline.interfaces.web.connection import IDLE_S, Connection
 from dna_pipeline.interfaces.web.editions import Door, Editions
 from dna_pipeline.interfaces.web.guard import MOST_STREAMS
 from dna_pipeline.interfaces.web.listening import (
@@ -38,8 +39,6 @@ log = structlog.get_logger()
 
 END_S = 5
 """Time after which requests are cut off that have not ended when the server ends."""
-IDLE_S = 15
-"""Time for which a connection is kept between two requests."""
 FOLLOW_TICKS = 10
 """Number of uvicorn's ticks, of a tenth of a second each, between two looks at files."""
 
@@ -149,8 +148,10 @@ class _Uvicorn(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket] | None = None) -> None:
         self._watch.close()
-        self._editions.end()
-        await super().shutdown(sockets)
+        log.info("server.ending")
+        with _quiet("uvicorn.error"):  # it calls each request that is cut off an error
+            self._editions.end()
+            await super().shutdown(sockets)
         await self._editions.close()
 
     @contextmanager
@@ -187,6 +188,8 @@ class _Uvicorn(uvicorn.Server):
                 raise ConfigError(self._watch.problem)
         except ConfigError as error:
             self._refuse(str(error))
+        except Exception:  # the server goes on as it was
+            log.exception("config.failed")
 
     async def _take_over(self, config: Config) -> None:
         old = self._editions.config
@@ -204,6 +207,18 @@ class _Uvicorn(uvicorn.Server):
         if problem != self._problem:
             log.error("config.refused", why=problem)
         self._problem = problem
+
+
+@contextmanager
+def _quiet(name: str) -> Generator[None]:
+    """Drop what a logger says while the block runs."""
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _tls(config: Config) -> tuple[Path | None, Path | None]:

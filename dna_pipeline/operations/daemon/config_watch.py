@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
+import structlog
+
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
+
+log = structlog.get_logger()
 
 LOOK_S = 1.0
 SETTLE_S = 2.0
@@ -43,7 +48,8 @@ class ConfigWatch:
         self._judged_at: float | None = None
         """Time of the change up to which the file was judged."""
         self._fault = ""
-        self._newest: Config | None = None
+        self._newest: deque[Config] = deque(maxlen=1)
+        """Handed from thread to thread, so that `take` loses none that comes meanwhile."""
         self.problem = ""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="config", daemon=True)
@@ -57,8 +63,10 @@ class ConfigWatch:
 
     def take(self) -> Config | None:
         """Give the newest valid configuration, once."""
-        newest, self._newest = self._newest, None
-        return newest
+        try:
+            return self._newest.pop()
+        except IndexError:
+            return None
 
     def _run(self) -> None:
         while not self._stop.wait(LOOK_S):
@@ -84,8 +92,14 @@ class ConfigWatch:
         except ConfigError as error:
             self._fault = str(error)
             return
+        except Exception as error:
+            # The thread goes on, so that the next edit is noticed, and this one leaves a trace.
+            log.exception("config.not_loaded")
+            self._fault = f"{self._file}: cannot be read: {error or type(error).__name__}"
+            return
         if _identity(self._file) == identity:  # else the next look sees the change
-            self._newest, self.problem, self._judged_at = config, "", self._changed_at
+            self._newest.append(config)
+            self.problem, self._judged_at = "", self._changed_at
 
 
 def _identity(file: Path) -> Identity:

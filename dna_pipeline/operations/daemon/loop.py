@@ -246,7 +246,7 @@ class Daemon(DaemonParts):
             self._publish_some(now)
             self._has_changed = False
         self.batch_reports.step(now)
-        if self.sheets.step(now):
+        if self.thumbnails.step(now) | self.sheets.step(now):
             self._dispatch()
         self.cleanup.step(now)
         self.reporting.step(now)
@@ -273,6 +273,7 @@ class Daemon(DaemonParts):
             self.batch_reports.ledger_changed()
             self.reporting.ledger_changed()
             self.sheets.ledger_changed()
+            self.thumbnails.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""

@@ -35,6 +35,7 @@ from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
+from dna_pipeline.operations.daemon.thumbnails import Thumbnails
 from dna_pipeline.operations.daemon.worker_settings import worker_settings
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
@@ -117,6 +118,7 @@ class DaemonParts:
         self.publisher = Publisher(self.config, self.ledger, look)
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
         self.dispatcher.workers |= workers
+        self._preload = Preload([], self.dispatcher)
         self.cleanup = Cleanup(self.config, self.ledger, look)
         self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
         self.batch_reports = BatchReports(
@@ -124,11 +126,12 @@ class DaemonParts:
         )
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,
-            self._config_state, started, self._server_state,
+            self._config_state, started, self._server_state, self._loading,
         )  # fmt: skip
         self.sheets = SheetMaker(self.config, self.ledger, self.dispatcher, look, self._wake.set)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self.model_loads = ModelLoads(self.ledger, self._queries, self.dispatcher)
+        self.thumbnails = Thumbnails(self.config, self.ledger, self._queries, self.dispatcher, look)
         self._recover()
         self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
         self._heartbeat = self._make_heartbeat()
@@ -141,6 +144,9 @@ class DaemonParts:
         """Hand the content of `status.json` on."""
         self._observe(status)
         self.reporting.observe(status)
+
+    def _loading(self) -> dict[str, Any] | None:
+        return self._preload.to_dict()
 
     def _config_state(self) -> dict[str, Any] | None:
         return None if self._takeover is None else self._takeover.state.to_dict()

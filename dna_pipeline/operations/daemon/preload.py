@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import structlog
 
@@ -23,6 +24,8 @@ class Preload:
     def __init__(self, names: Sequence[str], dispatcher: Dispatcher) -> None:
         self._names = list(dict.fromkeys(names))
         self._dispatcher = dispatcher
+        self._asked: list[str] = []
+        """The models of the last request, in order."""
         self._served: set[str] = set()
         """Names of the workers for which the models were requested."""
         self._pending: set[str] = set()
@@ -42,7 +45,16 @@ class Preload:
         if not is_first:
             self._request()
 
+    def to_dict(self) -> dict[str, Any] | None:
+        """The field `loading` of `status.json`: the model that is loaded now, its number among
+        those requested, from 1, and how many these are; None if none is loaded."""
+        for number, name in enumerate(self._asked, 1):
+            if name in self._pending:
+                return {"model": name, "number": number, "of": len(self._asked)}
+        return None
+
     def _request(self) -> None:
+        self._asked = list(self._names)
         for name in self._names:
             if name not in self._pending:
                 self._pending.add(name)

@@ -55,6 +55,7 @@ class StatusFile:
         config_state: gives the field `config`.
         since: start of the daemon; now by default.
         server_state: gives the field `server`.
+        loading: gives the field `loading`.
     """
 
     def __init__(
@@ -68,10 +69,12 @@ class StatusFile:
         config_state: Callable[[], dict[str, Any] | None] = lambda: None,
         since: datetime | None = None,
         server_state: Callable[[], dict[str, Any] | None] = lambda: None,
+        loading: Callable[[], dict[str, Any] | None] = lambda: None,
     ) -> None:
         self._config = config
         self._config_state = config_state
         self._server_state = server_state
+        self._loading = loading
         self._observe = observe
         self._path = file_of(config.outbox)
         self._look = look
@@ -130,7 +133,7 @@ class StatusFile:
     def close(self) -> None:
         """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        content = self._content() | {"daemon": None, "server": None}
+        content = self._content() | {"daemon": None, "server": None, "loading": None}
         self._observe(content)
         self._put({"written_at": format_time(utcnow()), **content})
 
@@ -158,6 +161,7 @@ class StatusFile:
             **self._look_for_leftovers(),
             "config": self._config_state(),
             "server": self._server_state(),
+            "loading": self._loading(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }

@@ -185,7 +185,9 @@ class Takeover:
             self._note_done(changed)
         else:
             self._next = config
-            self._set(pending=f"{', '.join(changed)}: taken over when the running job has ended")
+            what = "the running job, or the loading of models, has ended"
+            log.info("config.pending", changed=changed)
+            self._set(pending=f"{', '.join(changed)}: taken over when {what}")
 
     def _drop_next(self) -> None:
         self._next, self._idle_since, self.holds_back = None, None, False

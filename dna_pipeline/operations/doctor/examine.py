@@ -17,6 +17,7 @@ from dna_pipeline.operations import configuration
 from dna_pipeline.operations.doctor import device, folders, machine, places, project, system, tools
 from dna_pipeline.operations.doctor.facts import Machine
 from dna_pipeline.operations.doctor.findings import Finding
+from dna_pipeline.operations.receivers import metrics_problem
 
 Check = Callable[[Machine], Iterator[Finding]]
 
@@ -39,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     system.locale,
     project.daemons,
     project.receivers,
+    project.metrics,
 )
 """All checks, in the order of the report."""
 
@@ -86,6 +88,7 @@ def gather(file: Path, config: Config | None, problem: str) -> Machine:
             ledger=ledger,
             daemons=places.daemons(config, look),
             receivers=receivers,
+            metrics_problem=metrics_problem(config, look) or "",
         )
 
 

@@ -216,6 +216,8 @@ class Machine:
         file_problem: the reason why it cannot be used.
         daemons: sentences about other daemons on these folders.
         receivers: receivers of notifications by name, each with its problem, or "".
+        metrics_problem: why the file of `metrics:` cannot be written; "" if it can or is not asked
+            for.
     """
 
     clock: Clock
@@ -249,3 +251,4 @@ class Machine:
     ledger: LedgerFacts | None = None
     daemons: tuple[str, ...] = ()
     receivers: tuple[tuple[str, str], ...] = ()
+    metrics_problem: str = ""

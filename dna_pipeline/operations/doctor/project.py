@@ -92,3 +92,10 @@ def receivers(machine: Machine) -> Iterator[Finding]:
             yield Finding("notify", "warning", problem, hint, name)
         else:
             yield Finding("notify", "ok", "has all messages", subject=name)
+
+
+def metrics(machine: Machine) -> Iterator[Finding]:
+    """Say why the file of metrics cannot be written."""
+    if machine.metrics_problem:
+        value, _, hint = machine.metrics_problem.partition("; ")
+        yield Finding("metrics", "warning", value, hint)

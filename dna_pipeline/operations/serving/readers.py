@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.ledger.gallery_queries import GalleryQueries
+from dna_pipeline.operations.lookup import require_ledger
 
 FileId = tuple[int, int]
 """Device and inode of a file."""
@@ -26,14 +26,14 @@ class Readers:
     def __init__(self, config: Config, most_kept: int = 8) -> None:
         self._config = config
         self._most_kept = most_kept
-        self._free: deque[tuple[FileId, Queries]] = deque()
+        self._free: deque[tuple[FileId, GalleryQueries]] = deque()
         self._lock = threading.Lock()
 
     @contextmanager
-    def lend(self) -> Generator[Queries]:
+    def lend(self) -> Generator[GalleryQueries]:
         """Lend a connection for the block. Raises `ConfigError` if there is no ledger yet."""
         file = file_id(self._config.ledger_path)
-        queries = self._take(file) or open_queries(self._config)
+        queries = self._take(file) or self._open()
         try:
             yield queries
         except BaseException:
@@ -53,8 +53,12 @@ class Readers:
         for _, queries in free:
             queries.close()
 
-    def _take(self, file: FileId | None) -> Queries | None:
-        stale: list[Queries] = []
+    def _open(self) -> GalleryQueries:
+        require_ledger(self._config)
+        return GalleryQueries(self._config.ledger_path)
+
+    def _take(self, file: FileId | None) -> GalleryQueries | None:
+        stale: list[GalleryQueries] = []
         with self._lock:
             while self._free:
                 kept, queries = self._free.pop()
@@ -67,7 +71,7 @@ class Readers:
             old.close()
         return queries
 
-    def _give_back(self, file: FileId | None, queries: Queries) -> None:
+    def _give_back(self, file: FileId | None, queries: GalleryQueries) -> None:
         with self._lock:
             if file is not None and len(self._free) < self._most_kept:
                 self._free.append((file, queries))

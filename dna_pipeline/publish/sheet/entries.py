@@ -52,7 +52,7 @@ class SheetEntry:
         folder: its folder below the outbox; None if it has none.
         picture: the file of which its thumbnail is made; None if there is none.
         params: parameters of its stages, and what else differs within a batch, by keys like
-            `img2img.strength`.
+            `img2img.strength`; empty for a job that failed before it had any.
         sidecar: its recipe as the text of a sidecar; "" if it has none.
         failure: what went wrong; None for a result.
         seconds: duration of its last attempt.
@@ -188,6 +188,8 @@ def _original(folder: str | None, job: Mapping[str, Any]) -> SheetFile | None:
 
 
 def _params(job: Mapping[str, Any]) -> dict[str, Any]:
+    if not job["stages"]:
+        return {}  # its sidecar was wrong; compared with others, each parameter would differ
     params: dict[str, Any] = {"pipeline": job["pipeline"]}
     if job["priority"]:
         params["priority"] = job["priority"]

@@ -23,7 +23,7 @@ MAX_MESH_BYTES = 64 << 20
 """Largest mesh that turns on the page. A larger one has a link."""
 VIEWER = "model-viewer-umd.min.js"
 
-_ASSETS = Path(__file__).parent / "assets"
+ASSETS = Path(__file__).parent / "assets"
 _ALWAYS = ("sheet.css", "sheet.js")
 _FOR_MESHES = (VIEWER, "model-viewer.LICENSE.txt", "model-viewer.NOTICE.txt")
 _NAME_CHARS = 20
@@ -82,7 +82,7 @@ class SheetFolder:
         missing = {name for name in folders if not (self.outbox / name).is_dir()}
         place = Place(self.folder, self.outbox, names, frozenset(meshes), frozenset(missing))
         for name in (*_ALWAYS, *(_FOR_MESHES if meshes else ())):
-            _put(home, home / name, (_ASSETS / name).read_bytes())
+            _put(home, home / name, (ASSETS / name).read_bytes())
             pause()
         scripts = data_scripts(sheet, place)
         for name, text in scripts.items():

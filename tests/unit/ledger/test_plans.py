@@ -8,6 +8,7 @@ from sqlalchemy import event, text
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import drops, holds, pauses, queue, requests, store
+from dna_pipeline.ledger.gallery_queries import Choice, GalleryQueries
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 
@@ -61,6 +62,10 @@ VIEWS = {
     "jobs of an inbox": ((), {"inbox": "in"}, "ix_jobs_inbox"),
     "jobs of both": ((), {"inbox": "in", "status": "failed"}, "ix_jobs_status_inbox"),
     "jobs of a batch": ((), {"batch": "b"}, "ix_jobs_batch"),
+    "results": ((Choice(inbox="in"), 60, (NOW, 7)), {}, "ix_jobs_finished"),
+    "results of a batch": ((Choice(batch="b"), 60), {}, "ix_jobs_batch"),
+    "place_of": (("a",), {}, "sqlite_autoindex_jobs"),
+    "inboxes_of_results": ((), {}, "COVERING INDEX ix_jobs_inbox"),
     "events": (("a",), {}, "ix_events_job"),
     "events of all": ((None, 5), {}, "events USING INTEGER PRIMARY KEY"),
     "ended_since": ((5,), {}, "events USING INTEGER PRIMARY KEY"),
@@ -81,7 +86,7 @@ VIEWS = {
 # A whole index is read where all of it is wanted, or only its first entries.
 ALLOWED = re.compile(
     r"SCAN \w+ USING (COVERING )?INDEX (ix_jobs_runnable|ix_jobs_publish|ix_drops_open"
-    r"|ix_jobs_status_inbox)|SCAN (CONSTANT ROW|\(subquery-\d+\))"
+    r"|ix_jobs_status_inbox)|SCAN (found|CONSTANT ROW|\(subquery-\d+\))"
 )
 
 
@@ -139,7 +144,7 @@ def test_what_holds_and_releases(book, name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_peoples_questions(book, name: str) -> None:
     args, options, wanted = VIEWS[name]
-    views = Queries(book.path)
+    views = GalleryQueries(book.path)
     ask = getattr(views, name.split(" of ")[0])
     check(plans_of_view(views, lambda: ask(*args, **options)), wanted)
     views.close()

@@ -43,7 +43,7 @@ def test_remarks_are_made_of_what_is_wrong_alone():
     ended = receiver | {"state": "ended", "problem": "it answered 410 Gone"}
     status |= {"config": config | {"pending": "paths.data changed"}, "receivers": [ended]}
     assert make_overview(CONFIG, status).remarks == (
-        "the edited pipeline.yaml is not taken over yet: paths.data changed",
+        "pipeline.yaml is not taken over yet: paths.data changed",
         "receiver a gets no more messages: it answered 410 Gone; change its entry in `notify:` to "
         "begin again",
     )

@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.reachability import look_directly
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.receivers import of_config, problem_sentence, try_receivers
+from dna_pipeline.operations.receivers import (
+    metrics_problem,
+    of_config,
+    problem_sentence,
+    try_receivers,
+)
 
 TEXT = """\
 version: 1
@@ -64,3 +70,18 @@ def test_sentences():
     row: dict[str, Any] = {"state": "active", "behind": 1, "attempts": 1, "problem": "no answer"}
     assert problem_sentence(row) == "lacks 1 message after 1 attempt: no answer"
     assert problem_sentence(row | {"problem": None}) is None
+
+
+def test_a_missing_program_and_a_missing_folder_are_said(tmp_path: Path):
+    """They stop no job."""
+    notify = 'notify: [{name: desk, command: [no-such-program-here, "{line}"]}]\n'
+    metrics = "metrics: textfiles/dna.prom\n"
+    (tmp_path / "pipeline.yaml").write_text(TEXT + notify + metrics)
+    config = load_config(tmp_path / "pipeline.yaml", {})
+    remarks = obstacles.of_surroundings(config, None, look_directly)
+    said = {remark["code"]: remark["text"] for remark in remarks if not remark["stops"]}
+    assert "no program no-such-program-here is found" in said["receiver_behind"]
+    folder = tmp_path / "textfiles"
+    assert said["metrics_not_written"].startswith(f"`metrics:`: the folder {folder} is missing")
+    folder.mkdir()
+    assert metrics_problem(config, look_directly) is None

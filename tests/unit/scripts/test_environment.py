@@ -96,6 +96,11 @@ def test_torch_comes_from_the_index_that_is_named(
     assert INDEX not in rest
 
 
+@pytest.mark.parametrize(("dev", "extras"), [(False, "[web]"), (True, "[dev,web]")])
+def test_the_server_is_installed_with_the_rest(project: Project, dev: bool, extras: str):
+    assert project.calls(dev=dev)[-1][-1].endswith(extras)
+
+
 def test_torch_is_installed_once_from_each_index(project: Project, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("DNA_TORCH_INDEX_URL", INDEX)
     assert len(project.calls()) == 3

@@ -41,6 +41,9 @@ PLACE_COLUMNS = 8
 SENTENCE_LINES = 2
 """Most lines of one hold or of one file that waits."""
 
+REMARK_LINES = 4
+"""Most lines of one remark: it says what is wrong and what mends it."""
+
 LIST_LINES = 6
 """Most lines of all holds, and of all files that wait."""
 
@@ -161,7 +164,9 @@ class _Picture:
     def _running(self) -> Iterator[Text]:
         if not self.overview.running:
             # The same two lines as of a job, so that nothing jumps between two jobs.
-            yield self._titled("running", Text("nothing", style="dim"))
+            loading = self.signs.show(self.overview.loading)
+            words = f"nothing yet: {loading}" if loading else "nothing"
+            yield self._titled("running", Text(words, style="dim"))
             yield Text("")
         for number, job in enumerate(self.overview.running):
             yield from self._job("" if number else "running", job)
@@ -253,12 +258,14 @@ class _Picture:
         yield from self._sentences("waiting", lines)
 
     def _remarks(self) -> Iterator[Text]:
-        yield from self._sentences("note", self.overview.remarks)
+        yield from self._sentences("note", self.overview.remarks, REMARK_LINES)
 
-    def _sentences(self, title: str, sentences: Iterable[str]) -> Iterator[Text]:
+    def _sentences(
+        self, title: str, sentences: Iterable[str], most: int = SENTENCE_LINES
+    ) -> Iterator[Text]:
         number = 0
         for sentence in sentences:
-            for text in folded(self.signs.show(sentence), self.room, SENTENCE_LINES, self.signs):
+            for text in folded(self.signs.show(sentence), self.room, most, self.signs):
                 if number == LIST_LINES:
                     yield self._titled("", Text("and more; `dna-pipeline status` says all"))
                     return

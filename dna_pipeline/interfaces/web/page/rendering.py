@@ -11,11 +11,12 @@ from typing import Any, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
+from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse
 
 from dna_pipeline import __version__
 from dna_pipeline.base.naming import visible
-from dna_pipeline.base.quantities import about, size
+from dna_pipeline.base.quantities import about, duration, size
 from dna_pipeline.base.times import format_time
 
 HERE = Path(__file__).parent
@@ -41,7 +42,8 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     filters, shared = cast("dict[str, Any]", environment.filters), cast("Any", environment.globals)
-    filters.update(size=size, about=about, time=time_tag, shown=shown, percent=percent)
+    filters.update(size=size, about=about, duration=duration, time=time_tag)
+    filters.update(shown=shown, lines=lines, percent=percent)
     shared["version"] = __version__
     return environment
 
@@ -61,11 +63,21 @@ def page(
     return HTMLResponse(render(template, **values), status, sent)
 
 
-def asset(name: str) -> FileResponse:
-    """Answer with a file of the page, which a browser keeps while its version is the same."""
+def is_part(request: Request) -> bool:
+    """True if htmx asks for a part of a page, and False where it restores a whole one."""
+    headers = request.headers
+    return "hx-request" in headers and "hx-history-restore-request" not in headers
+
+
+def asset(name: str, path: Path | None = None) -> FileResponse:
+    """Answer with a file of the page, which a browser keeps while its version is the same.
+
+    Args:
+        path: its place; by default, that among the page's own files.
+    """
     media_type = _TYPES.get(Path(name).suffix) or mimetypes.guess_type(name)[0]
     headers = {"cache-control": "public, max-age=31536000, immutable"}
-    return FileResponse(ASSETS / name, media_type=media_type, headers=headers)
+    return FileResponse(path or ASSETS / name, media_type=media_type, headers=headers)
 
 
 _TYPES = {".js": "text/javascript", ".css": "text/css", ".wasm": "application/wasm"}
@@ -74,6 +86,11 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".wasm": "application/wa
 def shown(value: object) -> str:
     """Text of strangers, with its control characters and direction marks made visible."""
     return "" if value is None else visible(str(value))
+
+
+def lines(text: str) -> str:
+    """As `shown`, for a text of several lines."""
+    return "\n".join(map(shown, text.split("\n")))
 
 
 def percent(fraction: float | None) -> int:

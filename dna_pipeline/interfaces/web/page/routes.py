@@ -6,8 +6,16 @@ from fastapi import APIRouter, HTTPException
 from starlette.responses import FileResponse
 
 from dna_pipeline.interfaces.web.page.rendering import ASSETS, asset
-from dna_pipeline.interfaces.web.page.views import queue
+from dna_pipeline.interfaces.web.page.views import (
+    drop,
+    failure,
+    gallery,
+    models,
+    queue,
+    result,
+)
 from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.operations.serving.result_view import VIEWER, viewer_script
 
 _NAMES = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob("*.*"))
 
@@ -16,9 +24,16 @@ def make_router(site: Site) -> APIRouter:
     """Make all routes of the page."""
     router = APIRouter(include_in_schema=False)
     router.include_router(queue.make_router(site))
+    router.include_router(gallery.make_router(site))
+    router.include_router(result.make_router(site))
+    router.include_router(drop.make_router(site))
+    router.include_router(failure.make_router(site))
+    router.include_router(models.make_router(site))
 
     @router.get("/assets/{version}/{name:path}")
     def file(version: str, name: str) -> FileResponse:  # noqa: ARG001  # makes a new address
+        if name == VIEWER:
+            return asset(name, viewer_script())
         if name not in _NAMES:
             raise HTTPException(404, "there is no such file")
         return asset(name)

@@ -16,7 +16,7 @@ from dna_pipeline.config.file_parts import ServeSpec
 from dna_pipeline.interfaces.web.access import Access
 from dna_pipeline.interfaces.web.guard import MIB, Guard
 from dna_pipeline.interfaces.web.names import ServerNames
-from tests.asgi import Answer, ask, call
+from tests.asgi import Answer, ask, call, make_scope
 
 TOKEN = "a-token-of-sixteen-signs"
 BEARER = ("authorization", f"Bearer {TOKEN}")
@@ -376,3 +376,21 @@ def test_each_request_is_one_line_without_its_query(inner: Inner):
         "GET", "/api/jobs/1/x/events", 404,
     )  # fmt: skip
     assert (second["status"], second["client"]) == (401, "127.0.0.1")
+
+
+def test_a_client_that_goes_away_while_it_sends_is_no_failure(inner: Inner):
+    messages: list[Any] = [
+        {"type": "http.request", "body": b"abc", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Any:
+        return messages.pop(0)
+
+    async def send(message: Any) -> None:
+        raise AssertionError(message)
+
+    with structlog.testing.capture_logs() as logs:
+        asyncio.run(inner.guard()(make_scope("/echo", method="POST"), receive, send))
+    assert [entry["event"] for entry in logs] == ["request.abandoned", "request.answered"]
+    assert logs[1]["status"] is None

@@ -113,3 +113,20 @@ def test_a_file_that_is_gone_and_comes_back_by_a_rename(desk: Desk):
 def test_an_edit_between_the_start_and_the_first_look_is_found(desk: Desk):
     desk.file.write_text("changed before the first look")
     assert desk.wait(4) == "changed before the first look"
+
+
+def test_a_loader_that_fails_leaves_a_trace_and_the_next_edit_is_noticed(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(file: Path) -> Any:
+        raise RuntimeError("no thread can be started")
+
+    assert desk.wait(10) == "first"
+    with monkeypatch.context() as patch:
+        patch.setattr(desk.watch, "_load", fail)
+        desk.file.write_text("second one")
+        assert desk.wait(20) is None
+    assert "no thread can be started" in desk.watch.problem
+    desk.file.write_text("the third one")
+    assert desk.wait(5) == "the third one"
+    assert desk.watch.problem == ""

@@ -140,7 +140,9 @@ def test_the_rest_changes_between_two_jobs(
     takeover.step(0)
     takeover.step(500)
     assert (fake.calls, takeover.holds_back) == ([], True)
-    assert "when the running job has ended" in (takeover.state.pending or "")
+    assert "taken over when the running job, or the loading of models, has ended" in (
+        takeover.state.pending or ""
+    )
     fake.computing, fake.publishing = False, True
     takeover.step(501)
     assert (fake.calls, takeover.holds_back) == ([], True)

@@ -211,6 +211,9 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "a receiver that is away": (
         {"receivers": (("phone", "lacks 3 messages after 2 attempts: no answer"), ("chat", ""))},
         "notify", "phone", "warning", "lacks 3 messages", "notify test"),
+    "no folder for metrics": (
+        {"metrics_problem": "the folder /m is missing; make it, else no metrics are written"},
+        "metrics", "", "warning", "/m is missing", "make it"),
     "a broken pipeline.yaml": (
         {"file_problem": "/s/pipeline.yaml: line 3: no"},
         "config", "", "fault", "line 3", "mend"),

@@ -19,11 +19,14 @@ function followState(place) {
   const source = new EventSource(place.dataset.live);
   source.addEventListener("state", (event) => {
     if (place.contains(document.activeElement) && document.activeElement.matches("input, select, textarea")) return;
-    const focused = document.activeElement?.getAttribute?.("href");
+    const active = place.contains(document.activeElement) ? document.activeElement : null;
+    const focused = active?.getAttribute("href");
+    const button = active?.id;
     place.innerHTML = event.data;
     showTimes(place);
     window.htmx?.process(place);
-    if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
+    if (button) document.getElementById(button)?.focus({ preventScroll: true });
+    else if (focused) place.querySelector(`[href="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
   });
   addEventListener("pagehide", () => source.close());
 }
@@ -53,7 +56,40 @@ function step(way) {
   cells[Math.min(Math.max(at + way, 0), cells.length - 1)]?.focus();
 }
 
+function compare(box) {
+  const slider = box.querySelector("input");
+  const show = () => box.style.setProperty("--split", `${slider.value}%`);
+  slider.addEventListener("input", show);
+  show();
+}
+
+function filter(form) {
+  const send = () => form.requestSubmit();
+  for (const choice of form.querySelectorAll("select, input[type=date]")) choice.addEventListener("change", send);
+  form.addEventListener("submit", () => {
+    const { day, offset } = form.elements;
+    offset.value = day.value ? -new Date(`${day.value}T00:00`).getTimezoneOffset() : "";
+    // Left out of the address, which is short so.
+    for (const field of form.elements) if (field.name && !field.value) field.disabled = true;
+  });
+  addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
+}
+
+async function copy(event) {
+  const text = document.getElementById(event.target.dataset.copy).textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    event.target.textContent = "Copied";
+  } catch {
+    getSelection().selectAllChildren(document.getElementById(event.target.dataset.copy));
+    event.target.textContent = "Marked: press Ctrl+C";
+  }
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  for (const box of document.querySelectorAll("[data-compare]")) compare(box);
+  for (const form of document.querySelectorAll("[data-filters]")) filter(form);
+  for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", copy);
   showTimes(document);
   for (const place of document.querySelectorAll("[data-live]")) followState(place);
   document.getElementById("help").addEventListener("click", () => document.getElementById("keys").showModal());

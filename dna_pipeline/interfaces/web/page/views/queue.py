@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from functools import partial
+from typing import Literal
 
-from fastapi import APIRouter
-from starlette.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi import APIRouter, HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web.page.live import LiveState
-from dna_pipeline.interfaces.web.page.rendering import page, render
+from dna_pipeline.interfaces.web.page.rendering import is_part, page, render
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations import control
+from dna_pipeline.operations.serving import jobs
 
 
 def make_router(site: Site) -> APIRouter:
@@ -28,18 +33,52 @@ def make_router(site: Site) -> APIRouter:
         headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
         return StreamingResponse(_events(live), media_type="text/event-stream", headers=headers)
 
-    @router.post("/queue/pause")
-    def pause() -> RedirectResponse:
-        control.pause(site.config, None)
-        return RedirectResponse("/", 303)
-
-    @router.post("/queue/resume")
-    def resume() -> RedirectResponse:
-        control.resume(site.config, None)
-        return RedirectResponse("/", 303)
-
-    _ = (view, stream, pause, resume)
+    _add_changes(router, site, live)
+    _ = (view, stream)
     return router
+
+
+def _add_changes(router: APIRouter, site: Site, live: LiveState) -> None:
+    """Add the routes of the buttons."""
+
+    def changed(request: Request, problem: ConfigError | None = None) -> Response:
+        """The state after a button was pressed: in place, or as the whole page."""
+        if is_part(request):
+            if problem is None:
+                return HTMLResponse(live.html(), headers={"cache-control": "no-store"})
+            return Response(str(problem), 409, media_type="text/plain")
+        if problem is not None:
+            raise HTTPException(409, str(problem))
+        return RedirectResponse("/", 303)
+
+    @router.post("/queue/{change}")
+    def queue(request: Request, change: Literal["pause", "resume"]) -> Response:
+        _CHANGES[change](site.config, None)
+        return changed(request)
+
+    @router.post("/batches/{batch}/{change}")
+    def batch(
+        request: Request, batch: str, change: Literal["pause", "resume", "cancel"]
+    ) -> Response:
+        try:
+            _CHANGES[change](site.config, batch)
+        except ConfigError as error:
+            return changed(request, error)
+        return changed(request)
+
+    @router.post("/jobs/{job}/cancel")
+    def cancel(request: Request, job: str) -> Response:
+        if jobs.cancel(site.readers, site.submissions, job) is None:
+            return changed(request, ConfigError("there is no such job"))
+        return changed(request)
+
+    _ = (queue, batch, cancel)
+
+
+_CHANGES: dict[str, Callable[[Config, str | None], object]] = {
+    "pause": control.pause, "resume": control.resume,
+    "cancel": lambda config, batch: control.cancel(config, (), batch),
+}  # fmt: skip
 
 
 async def _events(live: LiveState) -> AsyncGenerator[str]:

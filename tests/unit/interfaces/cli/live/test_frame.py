@@ -208,11 +208,25 @@ def test_an_edit_that_is_refused_and_a_receiver_that_is_behind_are_said(config: 
                 "problem": "it did not answer within 15 s"}  # fmt: skip
     lines = picture(config, busy_status() | {"config": state, "receivers": [receiver]}, width=140)
     text = "\n".join(lines)
-    assert (
-        "note     the edited pipeline.yaml is not taken over, the one before goes on: line 3"
-        in text
-    )
+    assert "note     pipeline.yaml is not taken over: line 3: wrong; line 9: too; the one" in text
     assert "receiver phone lacks 3 messages after 2 attempts: it did not answer within 15 s" in text
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_the_reason_for_a_refused_edit_is_seen_on_narrow_terminals(config: Config, width: int):
+    file = f"/volumes/{'a_long_folder/' * 6}pipeline.yaml"
+    reason = "line 42: unknown key 'stepz' in img2img; did you mean 'steps'?"
+    state = {"file": file, "taken_over_at": None, "problem": f"{file}: {reason}", "pending": None}
+    lines = picture(config, busy_status() | {"config": state}, width=width)
+    start = next(n for n, line in enumerate(lines) if line.startswith("note"))
+    note = " ".join(line[9:].strip() for line in lines[start : start + 4])
+    assert note.startswith(f"pipeline.yaml is not taken over: {reason}; the one before goes on")
+
+
+def test_a_model_that_is_loaded_before_the_first_job_is_named(config: Config):
+    loading = {"model": "sd15", "number": 1, "of": 2}
+    status = busy_status() | {"running": None, "workers": [], "loading": loading}
+    assert "running  nothing yet: loading sd15 (1 of 2)" in picture(config, status)
 
 
 def test_the_address_of_the_server_has_a_line(config: Config):

@@ -1,0 +1,132 @@
+"""Failed jobs: what went wrong, their YAML to edit, check and retry; and cancelling of others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Form, HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.web.page.rendering import is_part, page
+from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.texts import path_hider
+from dna_pipeline.operations.lookup import explain
+from dna_pipeline.operations.retry import RetryPlan
+from dna_pipeline.operations.serving import failures, jobs
+
+Record = dict[str, Any]
+
+
+def make_router(site: Site) -> APIRouter:
+    """Make the routes of the view."""
+    router = APIRouter()
+
+    @router.get("/results/{job}/retry")
+    def view(job: str) -> HTMLResponse:
+        return page("retry.html", here="results", **failure_values(site, _job(site, job)))
+
+    @router.post("/results/{job}/retry")
+    def retry(
+        request: Request, job: str, text: str = Form(""), action: str = Form("check")
+    ) -> Response:
+        row = _job(site, job)
+        answer: Record = {}
+        try:
+            if action == "retry":
+                failures.retry(site.config, site.submissions, row["id"], text)
+                return _sent_to(request, row)
+            plan = failures.check(site.config, site.submissions, row["id"], text)
+            answer = {"plan": _in_words(plan)}
+        except (ConfigError, OSError) as error:
+            answer = {"problem": explain(row["name"], error)}
+        values = failure_values(site, _job(site, job), text=text, **answer)
+        if is_part(request):  # htmx shows no answer with the status of an error
+            return page("parts/failure.html", **values)
+        return page(
+            "retry.html", status=409 if "problem" in answer else 200, here="results", **values
+        )
+
+    @router.post("/results/{job}/cancel")
+    def cancel(request: Request, job: str) -> Response:
+        row = _job(site, job)
+        jobs.cancel(site.readers, site.submissions, row["id"])
+        return _sent_to(request, row)
+
+    _ = (view, retry, cancel)
+    return router
+
+
+def failure_values(
+    site: Site, job: Record, *, text: str | None = None, problem: str = "", plan: str = ""
+) -> Record:
+    """What `parts/failure.html` shows of a job.
+
+    Args:
+        job: as `jobs.read` gives it.
+        text: the sidecar as it is edited; None: as it is in the failure folder.
+        problem: why the job was not retried.
+        plan: what a retry would do.
+
+    Returns:
+        `failure`: None for a job that has neither failed nor been cancelled; `cancellable`.
+    """
+    hide = path_hider(site.config)
+    is_wrong = job["status"] in ("failed", "cancelled")
+    cancellable = job["id"] if job["status"] in ("queued", "running") else None
+    failure = _failure(site, job) if is_wrong or problem else None
+    if failure is not None:
+        if text is None and is_wrong:
+            text, unread = _text(site, job)
+            problem = problem or unread
+        failure |= {"text": text or "", "problem": hide(problem), "plan": plan}
+        failure |= {key: hide(failure[key]) for key in ("detail", "hint")}
+    return {"failure": failure, "cancellable": cancellable, "has_asked": job["cancel_requested"]}
+
+
+def _failure(site: Site, job: Record) -> Record:
+    error: Record = job["error"] or {}
+    stages = {stage["id"] for stage in job["stages"]}
+    _ = site
+    return {
+        "job": job["id"],
+        "name": job["name"],
+        "status": job["status"],
+        "sentence": error.get("message") or f"The job is {job['status']}.",
+        "detail": error.get("detail") or "",
+        "hint": error.get("hint") or "",
+        "code": error.get("code") or "",
+        "is_retryable": bool(error.get("retryable")),
+        "stage": job["stage"] if job["stage"] in stages else "",
+        "attempts": job["attempt"],
+    }
+
+
+def _text(site: Site, job: Record) -> tuple[str, str]:
+    """The sidecar, and a sentence if it cannot be edited."""
+    try:
+        return failures.sidecar_text(site.config, site.submissions, job["id"]), ""
+    except (ConfigError, OSError) as error:
+        return "", explain(job["name"], error)
+
+
+def _in_words(plan: RetryPlan) -> str:
+    stages = ", ".join(stage.id for stage in plan.spec.stages)
+    kept = ", ".join(plan.stages)
+    return f"It would run {stages}" + (f"; done already and kept: {kept}." if kept else ".")
+
+
+def _job(site: Site, name: str) -> Record:
+    job = jobs.read(site.readers, name)
+    if job is None:
+        raise HTTPException(404, "there is no such job")
+    return job
+
+
+def _sent_to(request: Request, job: Record) -> Response:
+    """Go on to the job's own page."""
+    address = f"/results/{job['id']}"
+    if "hx-request" in request.headers:
+        return Response(status_code=204, headers={"hx-redirect": address})
+    return RedirectResponse(address, 303)

@@ -1,0 +1,58 @@
+"""The view of the models: which are there, which are missing and how to get them, and loading."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Form, HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dna_pipeline.interfaces.web.page.rendering import is_part, page
+from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.texts import path_hider
+from dna_pipeline.operations.models.listing import list_models
+from dna_pipeline.operations.serving import model_loads
+
+Record = dict[str, Any]
+
+
+def make_router(site: Site) -> APIRouter:
+    """Make the routes of the view."""
+    router = APIRouter()
+    hide = path_hider(site.config)
+
+    @router.get("/models")
+    def view(request: Request, load: int | None = None) -> HTMLResponse:
+        state = None if load is None else _load(site, load)
+        if is_part(request):
+            return page("parts/load.html", load=state, hide=hide)
+        rows = list_models(site.config)
+        return page(
+            "models.html", here="models", hide=hide, load=state,
+            models=[row for row in rows if row["kind"] == "model"],
+            extras=[row for row in rows if row["kind"] != "model"],
+            has_daemon=site.presence.is_here(),
+        )  # fmt: skip
+
+    @router.post("/models/load")
+    def load(request: Request, model: str = Form()) -> Response:
+        if model not in site.config.models:
+            raise HTTPException(404, "pipeline.yaml has no such model")
+        if not site.presence.is_here():
+            raise HTTPException(409, "no daemon runs that could load it; `dna-pipeline watch`")
+        number = model_loads.request(site.submissions, model)
+        if is_part(request):
+            return page("parts/load.html", load=_load(site, number), hide=hide)
+        return RedirectResponse(f"/models?load={number}", 303)
+
+    _ = (view, load)
+    return router
+
+
+def _load(site: Site, number: int) -> Record | None:
+    """A request to load a model, and whether its end is still to come."""
+    if not site.readers.has_ledger() or (state := model_loads.state(site.readers, number)) is None:
+        return None
+    is_open = state["state"] in ("requested", "taken")
+    return state | {"id": number, "is_open": is_open and site.presence.is_here()}

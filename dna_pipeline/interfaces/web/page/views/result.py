@@ -1,0 +1,98 @@
+"""One result: its pictures, film and mesh, how it was made, and its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from dna_pipeline.interfaces.web.files import send_file
+from dna_pipeline.interfaces.web.page.archives import send_archive
+from dna_pipeline.interfaces.web.page.rendering import page
+from dna_pipeline.interfaces.web.page.views.failure import failure_values
+from dna_pipeline.interfaces.web.page.views.gallery import address, filters_of
+from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.texts import hide_in, path_hider
+from dna_pipeline.operations.serving import gallery, result_view
+from dna_pipeline.operations.serving.gallery import Filters, Neighbours, WrongFilter
+from dna_pipeline.operations.serving.result_files import ListedFile, NoSuchFile
+from dna_pipeline.operations.serving.result_view import ResultView
+
+GONE = "This result is not here: it was removed, or the address is not complete."
+
+
+def make_router(site: Site) -> APIRouter:
+    """Make the routes of the view."""
+    router = APIRouter()
+
+    @router.get("/results/{job}")
+    def view(request: Request, job: str) -> Response:
+        found = result_view.read(site.readers, job)
+        if found is None:
+            return missing(GONE)
+        filters = filters_of(request.query_params)
+        if job != (whole := found.job["id"]):
+            return RedirectResponse(address(filters, f"/results/{whole}"), 307)
+        return page("result.html", has_mesh=found.mesh is not None, **_values(site, found, filters))
+
+    @router.get("/results/{job}/zip")
+    async def archive(job: str) -> Response:
+        found = await site.ask(result_view.read, site.readers, job)
+        if found is None:
+            return missing(GONE)
+        try:
+            return await send_archive(site, found.job["id"], found.job["name"])
+        except NoSuchFile as error:
+            return missing(str(error))
+
+    @router.get("/results/{job}/files/{path:path}")
+    async def file(request: Request, job: str, path: str) -> Response:
+        try:
+            return await send_file(site, request, job, path=path)
+        except NoSuchFile as error:
+            return missing(str(error))
+
+    _ = (view, archive, file)
+    return router
+
+
+def missing(text: str) -> HTMLResponse:
+    """The answer where there is nothing."""
+    return page("missing.html", status=404, text=text, here="results")
+
+
+def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
+    job, hide = found.job, path_hider(site.config)
+    try:
+        beside = gallery.neighbours(site.readers, filters, job["id"])
+    except WrongFilter:
+        filters, beside = Filters(), Neighbours(None, None)
+
+    def link(job_id: str | None) -> str:
+        return "" if job_id is None else address(filters, f"/results/{job_id}")
+
+    return {
+        "view": found,
+        "job": job,
+        "stages": [(stage, hide_in(stage.params, hide)) for stage in found.stages],
+        "warnings": hide_in(found.warnings, hide),
+        "meta": hide_in(found.meta, hide),
+        "tags": hide_in(job["tags"], hide),
+        "sidecar": hide(found.sidecar),
+        "addresses": _addresses(job["id"], found.files),
+        "newer": link(beside.newer),
+        "older": link(beside.older),
+        "gallery": address(filters),
+        "query": urlencode(filters.query),
+        "here": "results",
+        **failure_values(site, job),
+    }
+
+
+def _addresses(job_id: str, files: Sequence[ListedFile]) -> dict[str, str]:
+    """The addresses of a job's files, by their paths."""
+    return {file.path: f"/results/{job_id}/files/{quote(file.path)}" for file in files}

@@ -1,0 +1,312 @@
+"""The page: dropping images, mending failed jobs, and models, as browsers without scripts do."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from PIL import Image
+
+from dna_pipeline.base.errors import BlackImage
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.interfaces.web.access import Access
+from dna_pipeline.interfaces.web.app import make_app
+from dna_pipeline.interfaces.web.guard import Guard
+from dna_pipeline.interfaces.web.names import ServerNames
+from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.ledger.queries import Queries
+from tests.old_client import Answer, OldClient
+from tests.web_server import StandIn
+
+CONFIG = """\
+version: 1
+models:
+  sd15: {{provider: diffusers, path: {models}/sd-v1-5-local}}
+  absent: {{provider: diffusers, path: models/absent}}
+  triposr: {{provider: triposr, path: {models}/triposr-base}}
+  matte: {{provider: border_key}}
+pipelines:
+  restyle: [{{img2img: {{model: sd15, steps: 12}}}}]
+  mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
+inboxes: [{{path: in, pipeline: restyle}}]
+"""
+HX = {"HX-Request": "true"}
+HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe"
+
+
+def picture(color: str = "red") -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (64, 48), color).save(out, "PNG")
+    return out.getvalue()
+
+
+@contextmanager
+def guarded(config: Config) -> Iterator[str]:
+    """Serve with all checks of a server while the block runs; gives the address."""
+    access = Access(None, config.serve, is_loopback=True)
+    app = Guard(
+        make_app(Site(config), access), access, ServerNames("127.0.0.1"),
+        max_body_mib=config.serve.max_upload_mib,
+    )  # fmt: skip
+    server = uvicorn.Server(
+        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, name="server")
+    thread.start()
+    try:
+        wait_for(lambda: server.started)
+        (socket,) = server.servers[0].sockets
+        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def wait_for(predicate: Callable[[], Any], seconds: float = 20) -> Any:
+    deadline = time.monotonic() + seconds
+    while not (value := predicate()):
+        assert time.monotonic() < deadline, "it never came to pass"
+        time.sleep(0.02)
+    return value
+
+
+class Browser(OldClient):
+    """Sends forms as browsers do."""
+
+    def drop(
+        self,
+        files: Sequence[tuple[str, bytes]],
+        fields: Mapping[str, str] = {},
+        headers: Mapping[str, str] = {},
+        action: str = "queue",
+    ) -> Answer:
+        boundary = uuid.uuid4().hex
+        sent = {"pipeline": "restyle", "token": "t", "action": action, **fields}
+        parts = [
+            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
+            for name, text in sent.items()
+        ]
+        for name, data in files:
+            quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+            head = f'Content-Disposition: form-data; name="files"; filename="{quoted}"'
+            parts.append(f"--{boundary}\r\n{head}\r\n\r\n".encode() + data + b"\r\n")
+        body = b"".join(parts) + f"--{boundary}--\r\n".encode()
+        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+        return self.request("POST", "/drop", body, {**kind, **headers})
+
+
+def text_of(answer: Answer) -> str:
+    """What a person reads of a page."""
+    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.body.decode())).split())
+
+
+@pytest.fixture
+def config(tmp_path: Path, models_dir: Path, quiet: None) -> Config:
+    (tmp_path / "pipeline.yaml").write_text(CONFIG.format(models=models_dir))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "outbox").mkdir()
+    return load_config(tmp_path / "pipeline.yaml", {})
+
+
+@pytest.fixture
+def browser(config: Config) -> Iterator[Browser]:
+    with guarded(config) as address:
+        yield Browser(address)
+
+
+def jobs(config: Config) -> list[dict[str, Any]]:
+    if not config.ledger_path.exists():
+        return []
+    with closing(Queries(config.ledger_path)) as queries:
+        return [queries.job(row["id"]) for row in queries.jobs()]
+
+
+def test_form_has_the_parameters_of_the_stages(browser: Browser) -> None:
+    body = browser.get("/drop").body.decode()
+    assert 'name="img2img.strength"' in body and 'placeholder="12"' in body
+    other = browser.get("/drop?pipeline=mesh", **HX).body.decode()
+    assert 'name="triposr.resolution"' in other and 'placeholder="48"' in other
+    assert "<html" not in other and "img2img." not in other
+
+
+def test_drop_queues_an_image_with_what_was_changed_alone(browser: Browser, config: Config) -> None:
+    answer = browser.drop(
+        [("cat.png", picture())], {"img2img.strength": "0.4", "img2img.prompt": "clay"}
+    )
+    (job,) = jobs(config)
+    assert answer.status == 200 and f'href="/results/{job["id"]}"' in answer.body.decode()
+    params = job["stages"][0]["params"]
+    assert (params["strength"], params["prompt"], params["steps"]) == (0.4, "clay", 12)
+    assert "steps" not in job["drop"]["sidecar_text"]
+
+
+def test_each_of_several_images_stands_alone(browser: Browser, config: Config) -> None:
+    files = [
+        ("a.png", picture()), ("b.png", picture("blue")), ("b.png.yaml", b"img2img: {strength: 0.3}"),
+        ("wrong.png", b"no picture"), ("jobs.csv", b"image\na.png\n"), ("c.yaml", b"img2img: {}"),
+    ]  # fmt: skip
+    shown = text_of(browser.drop(files))
+    by_name = {job["name"]: job["stages"][0]["params"]["strength"] for job in jobs(config)}
+    assert by_name == {"a.png": 0.75, "b.png": 0.3}
+    assert "wrong.png refused image_unreadable" in shown
+    assert "Put it into an inbox folder" in shown and "c.yaml refused image_missing" in shown
+    assert "2 images are queued, 3 files were refused" in shown
+
+
+def test_check_queues_nothing(browser: Browser, config: Config) -> None:
+    shown = text_of(browser.drop([("cat.png", picture())], action="check"))
+    assert "Checked; nothing is queued yet" in shown and "cat.png would run img2img" in shown
+    assert jobs(config) == []
+
+
+def test_wrong_field_is_refused_beside_it(browser: Browser, config: Config) -> None:
+    answer = browser.drop([("cat.png", picture())], {"img2img.strength": "7"})
+    body = answer.body.decode()
+    assert answer.status == 422 and jobs(config) == []
+    assert re.search(r'aria-invalid="true">\s*<p[^>]*><strong[^>]*>[^<]*at most 1', body)
+    assert 'value="7"' in body  # and nothing of what was written is lost
+
+
+def test_double_click_makes_one_job(browser: Browser, config: Config) -> None:
+    answers: list[Answer] = []
+    send = lambda: answers.append(browser.drop([("cat.png", picture())]))  # noqa: E731
+    threads = [threading.Thread(target=send) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [answer.status for answer in answers] == [200, 200] and len(jobs(config)) == 1
+    assert "was queued before" in " ".join(map(text_of, answers))
+
+
+def test_other_origin_is_refused(browser: Browser, config: Config) -> None:
+    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
+        assert browser.drop([("cat.png", picture())], headers=headers).status == 403
+        for path in ("/results/12345678/retry", "/models/load", "/queue/pause"):
+            assert browser.request("POST", path, b"", headers).status == 403
+    assert jobs(config) == []
+
+
+def test_hostile_names_and_texts_are_shown_as_text(browser: Browser) -> None:
+    yaml = f"pipeline: '{HOSTILE[:25]}'\n".encode()
+    files = [
+        (f"{HOSTILE}.png", b"x"),
+        (f"{HOSTILE}.csv", b"x"),
+        ("a.png", picture()),
+        ("a.yaml", yaml),
+    ]
+    body = browser.drop(files, {"img2img.strength": HOSTILE}).body.decode()
+    body += browser.drop(files, {"img2img.prompt": HOSTILE}).body.decode()
+    assert "<script>alert" not in body
+    # Fields hold what was written, so that it can be mended; all else shows what it is made of.
+    outside = re.sub(r"<textarea.*?</textarea>|value=\"[^\"]*\"", "", body, flags=re.DOTALL)
+    assert "\u202e" not in outside and "\x1b" not in outside and "&lt;script&gt;" in outside
+
+
+def test_form_of_an_earlier_job(browser: Browser, config: Config) -> None:
+    browser.drop([("cat.png", picture())], {"img2img.strength": "0.4", "img2img.sampler": "lcm"})
+    (job,) = jobs(config)
+    body = browser.get(f"/drop?from={job['id']}").body.decode()
+    assert 'name="img2img.strength" value="0.4"' in body
+    assert '<option value="lcm" selected>' in body
+    assert 'name="img2img.steps" value=""' in body  # as the pipeline has it
+
+
+class TestRetry:
+    @pytest.fixture
+    def daemon(self, config: Config) -> Iterator[StandIn]:
+        with StandIn(config).running() as stand_in:
+            yield stand_in
+
+    @pytest.fixture
+    def failed(self, browser: Browser, config: Config, daemon: StandIn) -> str:
+        daemon.fails = lambda _: BlackImage(f"all black {HOSTILE}").failure()
+        browser.drop([("cat.png", picture())], {"img2img.strength": "0.4"})
+        (job,) = wait_for(lambda: [each for each in jobs(config) if each["publish"] == "done"])
+        daemon.fails = lambda _: None
+        daemon.gate.clear()
+        return job["id"]
+
+    def test_says_what_went_wrong_with_the_yaml(self, browser: Browser, failed: str) -> None:
+        body = browser.get(f"/results/{failed}/retry").body.decode()
+        assert "all black" in body and "<script>alert" not in body and "\u202e" not in body
+        assert "strength: 0.4</textarea>" in re.sub(r"\s+</textarea>", "</textarea>", body)
+
+    def test_edited_yaml_is_what_runs(self, browser: Browser, config: Config, failed: str) -> None:
+        form = {"text": "img2img:\r\n  strength: 0.9\r\n", "action": "retry"}
+        answer = browser.request(
+            "POST", f"/results/{failed}/retry", b"text=img2img%3A%0D%0A++strength%3A+0.9&action=retry",
+            {"Content-Type": "application/x-www-form-urlencoded", **HX},
+        )  # fmt: skip
+        assert (answer.status, answer.headers["hx-redirect"]) == (204, f"/results/{failed}")
+        (job,) = jobs(config)
+        assert job["status"] == "queued" and job["stages"][0]["params"]["strength"] == 0.9
+        assert job["drop"]["sidecar_text"] == "img2img:\n  strength: 0.9"
+        assert not list(config.outbox.rglob("error.json"))  # the failure folder is gone
+        again = browser.urlencoded(f"/results/{failed}/retry", form)
+        assert again.status == 409 and "is queued; only failed" in text_of(again)
+
+    def test_wrong_yaml_changes_nothing(
+        self, browser: Browser, config: Config, failed: str
+    ) -> None:
+        (sidecar,) = config.outbox.rglob("*.yaml")
+        before = sidecar.read_bytes()
+        for text, why in (("img2img: {strenght: 1}", "line 1"), ("a: [", "line 1")):
+            answer = browser.urlencoded(
+                f"/results/{failed}/retry", {"text": text, "action": "retry"}
+            )
+            assert answer.status == 409 and why in text_of(answer) and text in text_of(answer)
+        (job,) = jobs(config)
+        assert (job["status"], sidecar.read_bytes()) == ("failed", before)
+        assert sorted(config.outbox.rglob("*.yaml")) == [sidecar]
+
+    def test_check_changes_nothing(self, browser: Browser, config: Config, failed: str) -> None:
+        answer = browser.urlencoded(f"/results/{failed}/retry", {"text": "img2img: {strength: 1}"})
+        assert answer.status == 200 and "It would run img2img" in text_of(answer)
+        assert jobs(config)[0]["status"] == "failed"
+
+    def test_job_that_waits_can_be_cancelled_and_not_retried(
+        self, browser: Browser, config: Config, failed: str
+    ) -> None:
+        browser.drop([("dog.png", picture("blue"))])
+        job = next(each["id"] for each in jobs(config) if each["name"] == "dog.png")
+        assert "queued; only failed" in text_of(
+            browser.urlencoded(f"/results/{job}/retry", {"action": "retry"})
+        )
+        assert "Cancel" in text_of(browser.get(f"/results/{job}/retry"))
+        browser.urlencoded(f"/results/{job}/cancel", {"x": "y"})
+        assert next(j["status"] for j in jobs(config) if j["id"] == job) == "cancelled"
+
+    def test_model_is_loaded_by_the_daemon(self, browser: Browser, daemon: StandIn) -> None:
+        page = text_of(browser.get("/models"))
+        assert "Missing:" in page and "Load now sd15" in page
+        browser.urlencoded("/models/load", {"model": "sd15"})
+        wait_for(lambda: "sd15 is loaded on cpu" in text_of(browser.get("/models?load=1", **HX)))
+
+
+def test_models_name_no_path_of_the_server(browser: Browser, config: Config) -> None:
+    body = browser.get("/models").body.decode()
+    assert str(config.file.parent) not in body and "Load now" not in body
+    assert browser.urlencoded("/models/load", {"model": "sd15"}).status == 409  # no daemon
+
+
+def test_batch_is_paused_resumed_and_cancelled(browser: Browser, config: Config) -> None:
+    browser.drop([("a.png", picture()), ("a.yaml", b"matrix: {img2img.strength: [0.3, 0.6]}")])
+    batch = jobs(config)[0]["batch"]
+    assert f"/batches/{batch}/pause" in browser.get("/").body.decode()
+    part = browser.request("POST", f"/batches/{batch}/pause", b"", HX).body.decode()
+    assert "<html" not in part and f"/batches/{batch}/resume" in part
+    browser.request("POST", f"/batches/{batch}/resume", b"", HX)
+    browser.request("POST", f"/batches/{batch}/cancel", b"", HX)
+    assert {job["status"] for job in jobs(config)} == {"cancelled"}
