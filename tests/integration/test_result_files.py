@@ -17,6 +17,7 @@ from dna_pipeline.base.errors import StageFailed
 from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import ArtifactRow
+from dna_pipeline.operations.serving import result_files
 from dna_pipeline.operations.serving.result_files import NoSuchFile, find_file, list_files
 from tests.integration.conftest import Site, StubProber
 from tests.web import client_of
@@ -346,3 +347,23 @@ def test_a_report_without_paths_comes_as_it_is(
     assert answer.content == file.read_bytes()
     assert answer.headers["etag"] == f'"{hashlib.sha256(file.read_bytes()).hexdigest()}"'
     assert answer.headers["content-type"] == "application/json"
+
+
+# --- where folders cannot be opened one by one, as on Windows ---
+
+
+def test_a_file_is_opened_by_its_path(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").write_bytes(b"x")
+    with result_files._open_by_path(tmp_path, ("a", "b")) as file:
+        assert file.readall() == b"x"
+
+
+@pytest.mark.parametrize("parts", [("link", "b"), ("a", "link"), ("a", "none")])
+def test_a_path_with_a_link_is_not_opened(tmp_path: Path, parts: tuple[str, ...]):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/b").write_bytes(b"x")
+    (tmp_path / "link").symlink_to(tmp_path / "a")
+    (tmp_path / "a/link").symlink_to(tmp_path / "a/b")
+    with pytest.raises(OSError):
+        result_files._open_by_path(tmp_path, parts)
