@@ -34,7 +34,7 @@ class DroppedFile:
 
 @dataclass(frozen=True, slots=True)
 class FormDrop:
-    """What a form asks for.
+    """Files and settings that a form has sent.
 
     Attributes:
         sidecar: the settings of the form as the text of a sidecar, for images without one.
@@ -50,7 +50,7 @@ class FormDrop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file.
+    """Fate of a file.
 
     Attributes:
         state: `queued`, `known` (the same was sent before), `checked`, or `refused`.
