@@ -30,7 +30,7 @@ _COMMON: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Parameters that people set most, in the order of the form; the rest is folded away."""
 _MOST_COMMON = 6
-"""How many of the first parameters of another stage are shown unfolded."""
+"""Number of the first parameters of another stage are shown unfolded."""
 _ENDLESS = 1e12
 """A bound so far off that nobody needs to know it."""
 _WORDS = {"true": "yes", "false": "no", "null": "none"}
