@@ -73,7 +73,7 @@ class RetryResult:
 
 @dataclass(frozen=True, slots=True)
 class RetryPlan:
-    """What a retry would do: the job, and the ids of the stages that need not run again."""
+    """Effect of a retry: the job, and the ids of the stages that need not run again."""
 
     spec: JobSpec
     stages: list[str]

@@ -5,27 +5,21 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 import uuid
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from PIL import Image
 
 from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
-from dna_pipeline.interfaces.web.access import Access
-from dna_pipeline.interfaces.web.app import make_app
-from dna_pipeline.interfaces.web.guard import Guard
-from dna_pipeline.interfaces.web.names import ServerNames
-from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.ledger.queries import Queries
+from tests.guarded_server import guarded, wait_for
 from tests.old_client import Answer, OldClient
 from tests.web_server import StandIn
 
@@ -49,36 +43,6 @@ def picture(color: str = "red") -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (64, 48), color).save(out, "PNG")
     return out.getvalue()
-
-
-@contextmanager
-def guarded(config: Config) -> Generator[str]:
-    """Serve with all checks of a server while the block runs; gives the address."""
-    access = Access(None, config.serve, is_loopback=True)
-    app = Guard(
-        make_app(Site(config), access), access, ServerNames("127.0.0.1"),
-        max_body_mib=config.serve.max_upload_mib,
-    )  # fmt: skip
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5)
-    )
-    thread = threading.Thread(target=server.run, name="server")
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        (socket,) = server.servers[0].sockets
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def wait_for(predicate: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := predicate()):
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.02)
-    return value
 
 
 class Browser(OldClient):

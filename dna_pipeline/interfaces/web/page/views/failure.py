@@ -11,6 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
+from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.lookup import explain
 from dna_pipeline.operations.retry import RetryPlan
 from dna_pipeline.operations.serving import failures, jobs
@@ -60,7 +61,7 @@ def make_router(site: Site) -> APIRouter:
 def failure_values(
     site: Site, job: Record, *, text: str | None = None, problem: str = "", plan: str = ""
 ) -> Record:
-    """Values of `parts/failure.html` for a job.
+    """Collect what `parts/failure.html` shows of a job.
 
     Args:
         job: as `jobs.read` gives it.
@@ -71,10 +72,10 @@ def failure_values(
     Returns:
         `failure`: None for a job that has neither failed nor been cancelled; `cancellable`.
     """
-    hide = site.hide
+    hide = path_hider(site.config)
     is_wrong = job["status"] in ("failed", "cancelled")
     cancellable = job["id"] if job["status"] in ("queued", "running") else None
-    failure = _failure(site, job) if is_wrong or problem else None
+    failure = _failure(job) if is_wrong or problem else None
     if failure is not None:
         if text is None and is_wrong:
             text, unread = _text(site, job)
@@ -84,10 +85,9 @@ def failure_values(
     return {"failure": failure, "cancellable": cancellable, "has_asked": job["cancel_requested"]}
 
 
-def _failure(site: Site, job: Record) -> Record:
+def _failure(job: Record) -> Record:
     error: Record = job["error"] or {}
     stages = {stage["id"] for stage in job["stages"]}
-    _ = site
     return {
         "job": job["id"],
         "name": job["name"],
