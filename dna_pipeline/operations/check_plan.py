@@ -82,7 +82,9 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
                 left[path] = LEFT_ALONE
         reasons = {path: known_files.companion_reason(path) for path in files}
     masks = {path: reason for path, reason in reasons.items() if reason is not None}
-    return replace(content, candidates=new, ignored={**content.ignored, **left, **masks})
+    waiting = [waits for waits in content.waiting if waits.path not in masks]
+    ignored = {**content.ignored, **left, **masks}
+    return Preview(new, waiting, ignored)
 
 
 def _before_first_watch(inbox: Inbox, content: Preview, read: ReadReference) -> Preview:
