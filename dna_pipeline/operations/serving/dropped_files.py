@@ -181,12 +181,12 @@ def _sort(files: Sequence[DroppedFile]) -> _Sorted:
     masks = masks_of(pictures).mask_of
     groups.images = [plain[path] for path in pictures if not is_mask_name(path)]
     groups.masks = {plain[image].name: plain[mask] for image, mask in masks.items()}
-    taken = set(masks.values())
+    paired = set(masks.values())
     groups.refused += [
         _other(name, "mask_missing", "It is a mask, and no image of its name is among the files.",
                "Choose the image together with it.")
         for name in pictures
-        if is_mask_name(name) and name not in taken
+        if is_mask_name(name) and name not in paired
     ]  # fmt: skip
     images = [path for path in pictures if not is_mask_name(path)]
     for path in plain:
