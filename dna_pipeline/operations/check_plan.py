@@ -88,7 +88,7 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
 
 
 def _before_first_watch(inbox: Inbox, content: Preview, read: ReadReference) -> Preview:
-    """What the first watch will find: with `existing: ignore` it leaves everything alone but files
+    """Preview what the first watch will find: with `existing: ignore` it leaves everything alone but files
     whose download ends later, which changes them."""
     if inbox.existing != "ignore":
         return content

@@ -175,8 +175,8 @@ def _not_understood(relative: str) -> str:
         return f"{what}; a YAML's name ends in .yaml, not in .txt"
     if suffix in _CONVERTIBLE:
         return (
-            f"{what}; {suffix.upper()} has to become PNG or JPEG, and if it is a PNG, a JPEG or "
-            "another image that is read, only its name has to end so"
+            f"{what}; save it as PNG or JPEG; if it is one already, or another image that is read, "
+            "rename it, so that its name ends so"
         )
     if suffix in _ARCHIVES:
         return f"{what}; unpack it, and drop the images that it holds"

@@ -27,7 +27,7 @@ COMPANION = "companion"
 claimed by itself; the version's `error` is the reason."""
 
 LEFT_ALONE = "lay there before the first watch (existing: ignore); save it again to have it made"
-"""Why a file is left alone that `existing: ignore` concerns."""
+"""Reason for leaving a file alone that `existing: ignore` concerns."""
 
 Stats = dict[str, FileStat]
 """Stats of the files of a drop, by their paths in the inbox."""
