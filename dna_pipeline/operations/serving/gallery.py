@@ -34,7 +34,7 @@ class WrongFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What somebody chose, as an address has it; "" chooses all.
+    """A choice of results, as an address has it; "" chooses all.
 
     Attributes:
         day: as `2026-12-31`, in the viewer's zone.
