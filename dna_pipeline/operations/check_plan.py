@@ -88,8 +88,8 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
 
 
 def _before_first_watch(inbox: Inbox, content: Preview, read: ReadReference) -> Preview:
-    """Preview what the first watch will find: with `existing: ignore` it leaves everything alone but files
-    whose download ends later, which changes them."""
+    """Preview what the first watch will find: with `existing: ignore` it leaves everything alone
+    but files whose download ends later, which changes them."""
     if inbox.existing != "ignore":
         return content
     left = {key_path(candidate, read): LEFT_ALONE for candidate in content.candidates}
