@@ -187,7 +187,6 @@ class Retrier:
             return
         old = path.read_bytes() if path.is_file() else None
         write_bytes(path, text)
-        failpoint("sidecar-rewritten")
         try:
             yield
         except Exception:
