@@ -92,7 +92,7 @@ def report_without_paths(site: Site, file: ResultFile) -> bytes | None:
     a report that names none. Reads the file."""
     if file.role not in REPORTS or file.bytes > MAX_REPORT_BYTES:
         return None
-    return _read_report(file, path_hider(site.config))
+    return _read_report(file, site.hide)
 
 
 async def in_file_thread(question: Callable[..., T], *args: Any) -> T:

@@ -54,9 +54,6 @@ class PathHider:
         return self._pattern.sub(lambda match: self._names[match[0]], text)
 
 
-path_hider = PathHider
-
-
 def _names(config: Config) -> dict[str, str]:
     """Names by which clients know the folders of pipeline.yaml, by their paths."""
     folders: dict[Path, str] = {}

@@ -10,7 +10,7 @@ from dna_pipeline.base.times import format_time
 from dna_pipeline.interfaces.web.files import look_up
 from dna_pipeline.interfaces.web.old_api.errors import encodable, failure_text
 from dna_pipeline.interfaces.web.site import Record, Site
-from dna_pipeline.interfaces.web.texts import hide_in, path_hider
+from dna_pipeline.interfaces.web.texts import hide_in
 from dna_pipeline.interfaces.web.waiting import JobFailed
 from dna_pipeline.operations.serving import old_names
 from dna_pipeline.operations.serving.old_names import NamedFile
@@ -38,7 +38,7 @@ async def result_answer(
     is_mesh = kind == "triposr" and "mesh" in files
     body = mesh_body(job, files) if is_mesh else await image_body(site, job, files)
     warnings = [text for run in job["stage_runs"] for text in run["warnings"]]
-    warnings = hide_in([*(remarks or []), *warnings], path_hider(site.config))
+    warnings = hide_in([*(remarks or []), *warnings], site.hide)
     return encodable(body | {"job_id": job["id"], "warnings": warnings})
 
 
@@ -107,13 +107,13 @@ async def job_answer(site: Site, job: Record) -> Record:
 def error_keys(site: Site, job: Record) -> Record:
     failure = JobFailed(job["id"], job["error"])
     text = failure_text(failure) or failure.code
-    return {"error": path_hider(site.config)(text), "error_code": failure.code}
+    return {"error": site.hide(text), "error_code": failure.code}
 
 
 def _state(site: Site, job: Record) -> Record:
     hold = None
     if job["status"] == "queued" and job["hold"] is not None:
-        detail = path_hider(site.config)(job["hold_detail"] or "")
+        detail = site.hide(job["hold_detail"] or "")
         hold = {"code": job["hold"], "detail": detail}
     return {
         "job_id": job["id"],

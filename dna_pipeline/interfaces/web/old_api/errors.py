@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import Hide, path_hider
+from dna_pipeline.interfaces.web.texts import Hide
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, JobFailed
 from dna_pipeline.operations.lookup import sentence
 from dna_pipeline.operations.serving.form_values import WrongFields
@@ -192,7 +192,7 @@ class OldRoute(APIRoute):
                 return await handler(request)
             except Exception as error:
                 site: Site = request.app.state.site
-                refusal = refusal_of(error, path_hider(site.config))
+                refusal = refusal_of(error, site.hide)
                 if refusal is None:
                     raise
                 return response_of(refusal)

@@ -9,7 +9,6 @@ from dna_pipeline import __version__
 from dna_pipeline.interfaces.web.old_api.errors import Refusal
 from dna_pipeline.interfaces.web.old_api.fields import Fields
 from dna_pipeline.interfaces.web.site import Record, Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, IsGone, Waited
 from dna_pipeline.operations.serving import form_values, model_loads, pipelines
 from dna_pipeline.operations.serving.awaited import NO_DAEMON, NO_DAEMON_DETAIL, Obstacle
@@ -145,5 +144,5 @@ def _loaded(site: Site, model: str, row: Record | None) -> Record:
     error: Record = (row or {}).get("error") or {}
     code = error.get("code") or "stage_failed"
     why = " ".join(text for text in (error.get("message"), error.get("detail")) if text)
-    text = path_hider(site.config)(f"model {model!r} could not be loaded: {why or code}")
+    text = site.hide(f"model {model!r} could not be loaded: {why or code}")
     raise Refusal(503 if code in HOLDS else 500, text, code)

@@ -15,7 +15,6 @@ from dna_pipeline.interfaces.web import waiting
 from dna_pipeline.interfaces.web.old_api.errors import IMAGE_CODES, field_refusal, refused_field
 from dna_pipeline.interfaces.web.old_api.fields import Fields, from_text, image_of
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.serving import form_values, pipelines, sampler_words
 from dna_pipeline.operations.serving.model_loads import kept_chunk_size
 from dna_pipeline.operations.submit import Refused, Submission
@@ -67,7 +66,7 @@ async def submit(site: Site, kind: str, fields: Fields, *, waits: bool) -> Accep
     except Refused as error:
         if error.error.code in IMAGE_CODES:
             raise
-        raise refused_field(error, _place(kind, fields, error), path_hider(site.config)) from None
+        raise refused_field(error, _place(kind, fields, error), site.hide) from None
     return Accepted(job, pipeline.name, remarks)
 
 

@@ -14,7 +14,6 @@ from dna_pipeline.interfaces.web.old_api import answers
 from dna_pipeline.interfaces.web.old_api.errors import Refusal, encodable, refusal_of
 from dna_pipeline.interfaces.web.old_api.requests import Accepted
 from dna_pipeline.interfaces.web.site import END_KINDS, Record, Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.serving import jobs
 
 log = structlog.get_logger()
@@ -60,7 +59,7 @@ async def img2img_events(site: Site, accepted: Accepted) -> AsyncGenerator[str]:
         body = await answers.result_answer(site, ended.job, "img2img", accepted.remarks)
         yield sse("complete", body)
     except Exception as error:
-        refusal = refusal_of(error, path_hider(site.config))
+        refusal = refusal_of(error, site.hide)
         if refusal is None:
             log.exception("stream.failed", job=job)
             refusal = Refusal(500, "the server failed; its log says why", "server_error")

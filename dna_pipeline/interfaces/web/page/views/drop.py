@@ -16,7 +16,6 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Pipeline
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.serving import jobs, stage_forms
 from dna_pipeline.operations.serving.dropped_files import (
     DroppedFile,
@@ -48,7 +47,7 @@ class _Work:
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
     router = APIRouter()
-    hide = path_hider(site.config)
+    hide = site.hide
 
     def answer(request: Request, work: _Work, token: str = "", status: int = 200) -> HTMLResponse:
         values: dict[str, Any] = {

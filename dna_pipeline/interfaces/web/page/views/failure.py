@@ -11,7 +11,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.lookup import explain
 from dna_pipeline.operations.retry import RetryPlan
 from dna_pipeline.operations.serving import failures, jobs
@@ -72,7 +71,7 @@ def failure_values(
     Returns:
         `failure`: None for a job that has neither failed nor been cancelled; `cancellable`.
     """
-    hide = path_hider(site.config)
+    hide = site.hide
     is_wrong = job["status"] in ("failed", "cancelled")
     cancellable = job["id"] if job["status"] in ("queued", "running") else None
     failure = _failure(site, job) if is_wrong or problem else None

@@ -10,7 +10,6 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import path_hider
 from dna_pipeline.operations.models.listing import list_models
 from dna_pipeline.operations.serving import model_loads
 
@@ -20,7 +19,7 @@ Record = dict[str, Any]
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
     router = APIRouter()
-    hide = path_hider(site.config)
+    hide = site.hide
 
     @router.get("/models")
     def view(request: Request, load: int | None = None) -> HTMLResponse:

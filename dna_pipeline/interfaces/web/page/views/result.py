@@ -16,7 +16,7 @@ from dna_pipeline.interfaces.web.page.rendering import page
 from dna_pipeline.interfaces.web.page.views.failure import failure_values
 from dna_pipeline.interfaces.web.page.views.gallery import address, filters_of
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.texts import hide_in, path_hider
+from dna_pipeline.interfaces.web.texts import hide_in
 from dna_pipeline.operations.serving import gallery, result_view
 from dna_pipeline.operations.serving.gallery import Filters, Neighbours, WrongFilter
 from dna_pipeline.operations.serving.result_files import ListedFile, NoSuchFile
@@ -66,7 +66,7 @@ def missing(text: str) -> HTMLResponse:
 
 
 def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
-    job, hide = found.job, path_hider(site.config)
+    job, hide = found.job, site.hide
     try:
         beside = gallery.neighbours(site.readers, filters, job["id"])
     except WrongFilter:
