@@ -26,7 +26,7 @@ from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, req
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, needs_of
+from dna_pipeline.intake.planning.companion_files import CompanionFiles
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger.store import Ledger
@@ -111,7 +111,7 @@ class Submitter:
         self._claimer = Claimer(config, inbox, ledger)
         self._recorder = Recorder(config, inbox, ledger)
         self._inbox = inbox
-        self._needs_mask = ("mask", "") in needs_of(_spec(self._plan("", None)))
+        self._needs_mask = ("mask", "") in _spec(self._plan("", None)).needed_companions
 
     def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:
