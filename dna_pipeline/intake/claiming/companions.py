@@ -134,6 +134,8 @@ def require_decodable(claim: Claim, prober: Prober) -> None:
 
 def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Need, Source]:
     """The companions that a job needs and that its claim lacks. Raises `JobError`."""
+    if not spec.needed_companions:
+        return {}
     needs = lacking(companions_in(claim) or (), spec.needed_companions)
     return {need: files.find(*need, image=claim.row["image"]) for need in needs}
 
