@@ -101,12 +101,12 @@ class Claimer:
             "error": None if failure is None else failure.to_dict(),
             "companions": described(files, {}),
         } | columns
-        row["claim"] = str(root / row["id"])
-        claim = Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
+        place = root / row["id"]
+        row["claim"] = str(place)
+        claim = Claim(row, place, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
         if ready is not None:
-            named = ready.candidate.named
-            claim.companion_stats = {str(self._inbox.path / p): ready.stats[p] for p in named}
-            claim.companion_stats |= ready.companion_stats
+            named = {str(self._inbox.path / p): ready.stats[p] for p in ready.candidate.named}
+            claim.companion_stats = {**named, **ready.companion_stats}
         return claim
 
     def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:

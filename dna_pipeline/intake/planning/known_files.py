@@ -64,6 +64,9 @@ class KnownFiles:
             stats = {name: FileStat(**stat) for name, stat in row.stat.items()}
             self._versions[path] = _pack(path, Version(stats, row.key, row.error, row.drop_id))
 
+    def __contains__(self, path: str) -> bool:
+        return path in self._versions
+
     def version(self, path: str) -> Version | None:
         """The last version at that path; None if there is none."""
         packed = self._versions.get(path)
