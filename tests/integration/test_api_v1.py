@@ -292,7 +292,7 @@ def test_inboxes(client: TestClient):
 
 def test_no_answer_has_a_path_of_the_server(site: Site, client: TestClient):
     failed(site, f"{site.root}/x/y: {site.config.outbox}")
-    site.put("dog.png.yaml", TWO)
+    site.put("dog.png.yaml", f"{TWO}\nmeta: {{scene: {site.root}/scene.blend}}")
     dropped(site, "dog.png")
     (batch,) = get(client, "/batches")["batches"]
     jobs = [job["id"] for job in get(client, "/jobs")["jobs"]]

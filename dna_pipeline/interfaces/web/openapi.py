@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from dna_pipeline.interfaces.web.old_api import document as old_api
+
 DESCRIPTION = """\
 Send images, follow their jobs, and fetch the results.
 
@@ -54,8 +56,9 @@ def use_document(app: FastAPI) -> None:
 def _make(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(
         title="dna-pipeline", version=app.version, description=DESCRIPTION, routes=app.routes,
-        tags=TAGS,
+        tags=[*TAGS, old_api.TAG],
     )  # fmt: skip
+    document["paths"] |= old_api.paths()
     document.setdefault("components", {})["securitySchemes"] = _SECURITY
     document["security"] = [{}, *({name: []} for name in _SECURITY)]
     return document

@@ -56,15 +56,16 @@ class Shapes:
         """All about one job, as `Queries.job` gives it."""
         drop: Record = row["drop"]
         warnings = sum(len(run["warnings"]) for run in row["stage_runs"])
+        sidecar: str | None = drop["sidecar_text"] or row["request"]
         return models.JobDetail(
             **self._job(row, progress, warnings),
             tags=row["tags"],
-            meta=row["meta"],
+            meta=hide_in(row["meta"], self._hide.below_folders),
             input=models.Input(
                 name=row["name"], sha256=drop["sha256"], bytes=drop["bytes"], width=drop["width"],
                 height=drop["height"],
             ),
-            sidecar=drop["sidecar_text"] or row["request"],
+            sidecar=None if sidecar is None else self._hide.below_folders(sidecar),
             stages=self._stages(row),
             files=files_of(row),
             folder_name=row["publish_name"] if row["publish"] == "done" else None,
