@@ -14,7 +14,6 @@ from tests.serving import PIPELINE_YAML
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("tempfile.tempdir", None)
     (tmp_path / "pipeline.yaml").write_text(PIPELINE_YAML)
     return tmp_path
 

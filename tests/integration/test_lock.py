@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from dna_pipeline.base.errors import Locked
+from dna_pipeline.base.reachability import look_directly
 from dna_pipeline.operations.daemon.lock import (
     KeptInboxes,
     hold_kept,
@@ -151,7 +153,7 @@ def test_the_inboxes_that_are_locked_may_change(tmp_path: Path) -> None:
     places = {name: tmp_path / name for name in ("a", "b", "c")}
     for place in places.values():
         place.mkdir()
-    mine, theirs = KeptInboxes(tmp_path / "mine"), KeptInboxes(tmp_path / "theirs")
+    mine, theirs = (KeptInboxes(tmp_path / name, look_directly) for name in ("mine", "theirs"))
     mine.hold([("a", places["a"]), ("b", places["b"])])
     theirs.hold([("c", places["c"])])
     with pytest.raises(Locked, match="inbox c"):
@@ -164,3 +166,25 @@ def test_the_inboxes_that_are_locked_may_change(tmp_path: Path) -> None:
     mine.close()
     theirs.hold([("b", places["b"])])
     theirs.close()
+
+
+def test_an_inbox_that_comes_back_is_locked_by_the_first_daemon_that_looks(tmp_path: Path) -> None:
+    inbox = tmp_path / "in"
+    mine, theirs = (KeptInboxes(tmp_path / name, look_directly) for name in ("mine", "theirs"))
+    for kept in (mine, theirs):
+        kept.hold([("in", inbox)])
+        assert kept.look(inbox).state == "missing"
+    inbox.mkdir()
+    assert mine.look(inbox).is_there
+    assert mine.look(inbox).is_there, "it has the lock already"
+    with ThreadPoolExecutor(1) as pool:
+        reach = pool.submit(theirs.look, inbox).result()
+    assert reach.is_silent
+    assert f"watched by another daemon already: process {os.getpid()}" in reach.why
+    assert theirs.look(tmp_path).is_there, "no inbox"
+    mine.close()
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(theirs.look, inbox).result().is_there
+    theirs.close()
+    mine.hold([("in", inbox)])
+    mine.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
+import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import pytest
 import structlog
 from cryptography.hazmat.primitives import serialization
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from dna_pipeline.base import logs
@@ -85,6 +88,12 @@ def with_more_routes(monkeypatch: pytest.MonkeyPatch) -> None:
         def pipelines() -> Response:
             return PlainTextResponse(" ".join(site.config.pipelines))
 
+        @app.post("/large")
+        async def take(request: Request) -> Response:
+            async with request.form() as form:
+                file = form["image"].file
+                return PlainTextResponse(str(Path(f"/proc/self/fd/{file.fileno()}").readlink()))
+
         return app
 
     monkeypatch.setattr(editions, "make_app", make_app)
@@ -93,7 +102,6 @@ def with_more_routes(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
     """Starts a server in a thread of this process."""
-    monkeypatch.setattr("tempfile.tempdir", None)
     running: list[tuple[Server, threading.Thread]] = []
 
     def start(config: Config, options: Options = ALL) -> Server:
@@ -494,3 +502,13 @@ def test_each_odd_request_is_refused(serve: Callable[..., Server], config: Confi
         assert not answer or answer.startswith(b"HTTP/1.1 4"), (sent[:80], answer[:200])
     assert httpx2.get(f"{server.url}/pipelines").text == "cut"
     assert {path for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at the open file by /proc")
+def test_a_large_upload_lies_in_the_data_folder_until_it_is_read(serve, config: Config) -> None:
+    usual = tempfile.gettempdir()
+    server = serve(config)
+    assert tempfile.gettempdir() == usual, "others find each other's locks there"
+    said = httpx2.post(f"{server.url}/large", files={"image": b"x" * (2 << 20)}, timeout=LIMIT_S)
+    assert said.text.startswith(f"{config.data}/uploads/")
+    assert list((config.data / "uploads").iterdir()) == []

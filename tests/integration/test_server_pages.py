@@ -37,11 +37,6 @@ def serving(folder: Path) -> Generator[str]:
         thread.join(20)
 
 
-@pytest.fixture(autouse=True)
-def own_uploads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", None)
-
-
 def test_the_docs_are_shown_and_tried_out(page: Any, tmp_path: Path):
     with serving(tmp_path) as url:
         page.visit(f"{url}/docs", SHOWN.replace(" .opblock", ""))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-import tempfile
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from socket import socket
 from types import FrameType
 
 import structlog
 import uvicorn
+from starlette import formparsers
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
@@ -81,8 +82,8 @@ class Server:
         )
         door.check(config)
         certificate = _certificate(config)
-        _keep_uploads_in(config.data / "uploads")
         self._listening = listen(options.host, options.port, addresses)
+        self._uploads = config.data / "uploads"
         self._server = _Uvicorn(Editions(config, door), certificate, most)
         self.url = self._listening.url(is_https=certificate is not None)
         self.warnings = _warnings(options)
@@ -95,7 +96,8 @@ class Server:
         """
         self._server.started_callback = started
         try:
-            self._server.run(sockets=self._listening.sockets)
+            with _uploads_kept_in(self._uploads):
+                self._server.run(sockets=self._listening.sockets)
         finally:
             self._listening.close()
 
@@ -230,13 +232,21 @@ def _certificate(config: Config) -> Certificate | None:
     return None if certificate is None else Certificate(certificate, key)
 
 
-def _keep_uploads_in(folder: Path) -> None:
+@contextmanager
+def _uploads_kept_in(folder: Path) -> Generator[None]:
     """Have uploads spooled to files without a name, which are gone with the process.
 
-    On the disk of the data folder, since the system's folder may be kept in memory.
+    On the disk of the data folder, since the system's folder may be kept in memory. Starlette has
+    no option for it, and `tempfile.tempdir` is used by others as well: by the locks of inboxes that
+    keep their files, for one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    tempfile.tempdir = str(folder)
+    usual = formparsers.SpooledTemporaryFile
+    formparsers.SpooledTemporaryFile = partial(usual, dir=folder)
+    try:
+        yield
+    finally:
+        formparsers.SpooledTemporaryFile = usual
 
 
 def _warnings(options: Options) -> list[str]:

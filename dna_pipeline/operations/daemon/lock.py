@@ -9,6 +9,7 @@ import os
 import platform
 import stat
 import tempfile
+import threading
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -20,6 +21,7 @@ from filelock import FileLock, Timeout
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import Locked
 from dna_pipeline.base.files import read_json, write_bytes
+from dna_pipeline.base.reachability import Look, Reach
 from dna_pipeline.base.times import format_time, utcnow
 
 LOCK_WAIT_S = 1.0
@@ -112,29 +114,58 @@ def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None
 
 
 class KeptInboxes:
-    """The locks of `hold_kept` for inboxes that may change while the daemon runs."""
+    """The locks of `hold_kept` for inboxes that may change, or come back, while the daemon runs.
 
-    def __init__(self, data: Path) -> None:
+    Args:
+        data: the daemon's data folder.
+        look: tests whether a folder can be reached; an inbox that cannot be is locked later.
+    """
+
+    def __init__(self, data: Path, look: Look) -> None:
         self._data = data
+        self._look = look
+        self._names: dict[Path, str] = {}
         self._held: dict[Path, ExitStack] = {}
+        self._changing = threading.Lock()
 
     def hold(self, inboxes: Iterable[tuple[str, Path]]) -> None:
-        """Hold the locks of these inboxes and no others.
+        """Hold the locks of these inboxes and no others; of those that can be reached.
 
         Raises:
             Locked: a daemon on another data folder watches one of them; the locks are as before.
         """
         names = {path: name for name, path in inboxes}
-        with ExitStack() as new:
+        reached = [path for path in names if path not in self._held and self._look(path).is_there]
+        with self._changing, ExitStack() as new:
             added = {
-                path: new.enter_context(ExitStack()) for path in names if path not in self._held
+                path: new.enter_context(ExitStack()) for path in reached if path not in self._held
             }
             for path, stack in added.items():
                 stack.enter_context(hold_kept([(names[path], path)], self._data))
             new.pop_all()
-        for path in self._held.keys() - names.keys():
-            self._held.pop(path).close()
-        self._held |= added
+            for path in self._held.keys() - names.keys():
+                self._held.pop(path).close()
+            self._held |= added
+            self._names = names
+
+    def look(self, folder: Path) -> Reach:
+        """Test whether a folder can be reached, and lock an inbox that could not be before.
+
+        One that another daemon has locked meanwhile is `silent`, so that nothing is taken from it.
+        Safe to call from any thread.
+        """
+        reach = self._look(folder)
+        if not reach.is_there or folder not in self._names or folder in self._held:
+            return reach
+        with self._changing, ExitStack() as lock:
+            if (name := self._names.get(folder)) is None or folder in self._held:
+                return reach
+            try:
+                lock.enter_context(hold_kept([(name, folder)], self._data))
+            except Locked as reason:
+                return Reach("silent", str(reason))
+            self._held[folder] = lock.pop_all()
+        return reach
 
     def close(self) -> None:
         self.hold(())
@@ -162,7 +193,8 @@ def _kept_lock(inbox: Path) -> Path:
 
 
 def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
-    lock = FileLock(place.with_suffix(".lock"))
+    # Not for one thread alone: the lock is let go by another one than took it.
+    lock = FileLock(place.with_suffix(".lock"), thread_local=False)
     info_file = place.with_suffix(".json")
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)

@@ -97,15 +97,14 @@ class DaemonParts:
     def _folders(self) -> Generator[None]:
         """Make all folders, and lock the inboxes that keep their files, while the block runs."""
         self._make_folders()
-        self._kept = KeptInboxes(self.config.data)
+        self._kept = KeptInboxes(self.config.data, self._look)
         self._lock_kept(self.config)
         with closing(self._kept):
             yield
 
     def _lock_kept(self, config: Config) -> None:
         """Lock the inboxes that keep their files. Raises `Locked`."""
-        inboxes = [(inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps]
-        self._kept.hold((name, path) for name, path in inboxes if self._look(path).is_there)
+        self._kept.hold((inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps)
 
     def _start_parts(self, workers: Mapping[str, dict[str, Any]], started: datetime) -> None:
         """Make, recover and start the parts that depend on the configuration.
@@ -120,7 +119,7 @@ class DaemonParts:
         self.dispatcher.workers |= workers
         self._preload = Preload([], self.dispatcher)
         self.cleanup = Cleanup(self.config, self.ledger, look)
-        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
+        self.intake = IntakeService(self.config, self.ledger, self.cleanup, self._kept.look)
         self.batch_reports = BatchReports(
             self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
         )
