@@ -167,8 +167,9 @@ class SidecarMissing(JobError):
 class MaskMissing(JobError):
     code = "mask_missing"
     sentence = (
-        "The mask that the job asks for is not there; drop image and mask together, cat.mask.png "
-        "beside cat.png, or put the mask where its path says, and retry the job."
+        "The mask that the job asks for is not there; drop image and mask together, or save the "
+        "mask in `source/` of the failure's folder, as cat.mask.png for cat.png, or where its path "
+        "says, and retry the job."
     )
 
 
@@ -183,8 +184,8 @@ class MaskUnreadable(JobError):
 class MaskMismatch(JobError):
     code = "mask_mismatch"
     sentence = (
-        "The mask has another shape than its picture; save it in the picture's size and retry the "
-        "job."
+        "The mask has another shape than its picture; save it in `source/` of the failure's "
+        "folder, in the picture's size and under the same name, and retry the job."
     )
 
 

@@ -73,6 +73,8 @@ def folded(text: str) -> str:
 
 def printable(name: str | Path) -> str:
     """A file's name or path as text that a database and JSON can hold, whatever its bytes."""
+    if isinstance(name, str) and name.isascii():
+        return name
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -83,7 +85,9 @@ def visible(text: str) -> str:
 
 def safe_stem(file_name: str) -> str:
     """Safe form of a file's name without its last extension."""
-    return safe_name(Path(file_name).stem)
+    name = name_of(file_name)
+    stem, _, suffix = name.rpartition(".")
+    return safe_name(stem if stem and suffix else name)
 
 
 def sidecar_name(image: str) -> str:

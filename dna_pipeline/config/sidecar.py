@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from pydantic import ValidationError
@@ -56,7 +56,7 @@ from dna_pipeline.config.sentences import nearest, shown
 from dna_pipeline.config.templates import Lines, TemplateError, fill, no_files
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
 from dna_pipeline.config.yaml_faults import without_blank
-from dna_pipeline.stages import registry
+from dna_pipeline.stages import companions, registry
 from dna_pipeline.stages.base import LATER_IN_ALL
 
 if TYPE_CHECKING:
@@ -75,9 +75,12 @@ class ResolvedStage:
     params: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class JobSpec:
     """The work of one job.
+
+    Without slots, since it keeps what its stages need once it was asked: thousands of images
+    without a sidecar share one spec.
 
     Attributes:
         not_before: an aware UTC time.
@@ -91,6 +94,21 @@ class JobSpec:
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
     result_name: str | None = None
+
+    @cached_property
+    def stage_values(self) -> list[dict[str, Any]]:
+        """Its stages as plain values, as `jobs.stages` has them."""
+        return [{"id": s.id, "type": s.type, "params": s.params} for s in self.stages]
+
+    @cached_property
+    def needed_companions(self) -> list[tuple[str, str]]:
+        """Role and reference of the companions that its stages need, each once."""
+        return companions.needed(self.stage_values)
+
+    @cached_property
+    def needed_files(self) -> list[str]:
+        """Names of the files besides their models that its stages cannot do without; sorted."""
+        return registry.needed_files(self.stage_values)
 
     def identity(self) -> dict[str, Any]:
         """The work as plain values, for the dedup key.

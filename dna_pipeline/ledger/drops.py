@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, exists, select, text, update
+from sqlalchemy import bindparam, delete, exists, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
+from sqlalchemy.orm.exc import StaleDataError
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import states
@@ -17,6 +18,9 @@ from dna_pipeline.ledger.store import add_rows, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
+
+# Without the mapper, which would double the cost of thousands.
+_FINISH_CLAIM = update(table_of(Drop)).where(table_of(Drop).c.id == bindparam("row"))
 
 
 def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
@@ -45,9 +49,14 @@ def finish_claims(
 
     Args:
         drops: for each its id and the columns that the claim found out, the same keys in all.
+
+    Raises:
+        LedgerError: the ledger has no such drop.
     """
     if drops:
-        session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
+        rows = [{**drop, "row": drop["id"], "state": "claimed"} for drop in drops]
+        if session.connection().execute(_FINISH_CLAIM, rows).rowcount != len(rows):
+            raise StaleDataError("a drop that was claimed is not in the ledger")
     add_rows(session, Job, jobs)
     now = utcnow()
     events = [

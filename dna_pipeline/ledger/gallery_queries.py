@@ -121,9 +121,9 @@ def _condition(choice: Choice) -> tuple[str, list[Any]]:
             parts.append(f"finished_at {sign} ?")
             values.append(format_time(time))
     for word in choice.text.split()[:MOST_WORDS]:
-        part, found = _word(word)
+        part, more = _word(word)
         parts.append(part)
-        values += found
+        values += more
     return " AND ".join(parts), values
 
 

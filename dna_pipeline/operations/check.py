@@ -53,6 +53,7 @@ def check(config: Config) -> dict[str, Any]:
     report["extra_files"] = _extra_files(config, report["jobs"], inversions)
     _note_missing_weights(report)
     report |= _whole(report["jobs"])
+    report["queued"] = 0 if queries is None else _open_jobs(queries)
     report["would_all_run"] = _would_all_run(report)
     return report
 
@@ -108,6 +109,11 @@ def _would_all_run(report: dict[str, Any]) -> bool:
         or any(job["error"] or job["lacks"] or job["mismatched"] for job in report["jobs"])
         or any(inbox["problem"] for inbox in report["inboxes"])
     )
+
+
+def _open_jobs(queries: Queries) -> int:
+    """The number of jobs that a daemon goes on with."""
+    return sum(n for status, _, n in queries.counts() if status in ("queued", "running"))
 
 
 def _estimator(queries: Queries | None) -> Estimator | None:

@@ -82,12 +82,14 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
                 left[path] = LEFT_ALONE
         reasons = {path: known_files.companion_reason(path) for path in files}
     masks = {path: reason for path, reason in reasons.items() if reason is not None}
-    return replace(content, candidates=new, ignored={**content.ignored, **left, **masks})
+    waiting = [waits for waits in content.waiting if waits.path not in masks]
+    ignored = {**content.ignored, **left, **masks}
+    return Preview(new, waiting, ignored)
 
 
 def _before_first_watch(inbox: Inbox, content: Preview, read: ReadReference) -> Preview:
-    """What the first watch will find: with `existing: ignore` it leaves everything alone but files
-    whose download ends later, which changes them."""
+    """Preview what the first watch will find: with `existing: ignore` it leaves everything alone
+    but files whose download ends later, which changes them."""
     if inbox.existing != "ignore":
         return content
     left = {key_path(candidate, read): LEFT_ALONE for candidate in content.candidates}

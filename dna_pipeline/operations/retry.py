@@ -73,7 +73,7 @@ class RetryResult:
 
 @dataclass(frozen=True, slots=True)
 class RetryPlan:
-    """What a retry would do: the job, and the ids of the stages that need not run again."""
+    """Effect of a retry: the job, and the ids of the stages that need not run again."""
 
     spec: JobSpec
     stages: list[str]
@@ -187,7 +187,6 @@ class Retrier:
             return
         old = path.read_bytes() if path.is_file() else None
         write_bytes(path, text)
-        failpoint("sidecar-rewritten")
         try:
             yield
         except Exception:

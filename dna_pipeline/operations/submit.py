@@ -26,7 +26,7 @@ from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, req
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, needs_of
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
@@ -156,7 +156,7 @@ class Submitter:
         self._recorder = Recorder(config, inbox, ledger)
         self._inbox = inbox
         specs = _specs(self._plan("", None))
-        self._needs_mask = any(("mask", "") in needs_of(spec) for spec in specs)
+        self._needs_mask = any(("mask", "") in spec.needed_companions for spec in specs)
 
     def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:

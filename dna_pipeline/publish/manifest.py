@@ -16,6 +16,7 @@ from dna_pipeline.base.errors import (
     MaskUnreadable,
 )
 from dna_pipeline.config.prompt_file import is_prompt_file
+from dna_pipeline.config.tables import is_table_name
 
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
@@ -288,16 +289,21 @@ def error_text(report: ErrorReport) -> str:
         names = ", ".join(stage.id for stage in report.stages)
         lines += ["", f"Finished before that: {names}. The files made there lie here too, and are",
                   "not made again unless you change what they depend on."]  # fmt: skip
-    lines += ["", *_way_out(report), "", f"  dna-pipeline retry {report.job.id[:8]}", ""]
+    lines += ["", *_way_out(report)]
+    if not is_table_name(report.input.name):  # a retry makes a job of an image
+        lines += ["", f"  dna-pipeline retry {report.job.id[:8]}"]
+    lines.append("")
     return "\n".join(lines)
 
 
 def _way_out(report: ErrorReport) -> list[str]:
-    """Say what to do before the command that runs the job again."""
+    """Say what to do before the command that runs the job again; all there is to do for a table."""
     code = report.code
     if code == Cancelled.code:
         return ["Nothing is wrong; to run it after all:"]
     place = "What you dropped lies beside this file, in the folder source."
+    if is_table_name(report.input.name):
+        return [place, "Correct the table, and drop it into its inbox again."]
     if code in _OF_IMAGE:
         return [place, "Replace the image in `source` by one of the same name, then run:"]
     names = {file.role: file.name for file in report.input.files}

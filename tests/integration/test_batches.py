@@ -627,9 +627,15 @@ def test_what_is_no_table_fails(site: Site) -> None:
     assert job.error is not None
     assert (job.error["code"], job.name) == ("sidecar_invalid", "shots.csv")
     assert "no column is called 'image'" in job.error["detail"]
+    assert job.error["message"] == (
+        "The table cannot be used as it is; correct it and drop it again."
+    )
     site.publish()
     (folder,) = site.outbox.glob("in/failed/shots-*")
     assert (folder / "source/shots.csv").is_file()
+    told = (folder / "ERROR.txt").read_text()
+    assert "drop it into its inbox again" in told
+    assert "dna-pipeline retry" not in told
 
 
 @pytest.mark.parametrize("told", ["matrix: {remove_background.force: [true]}", 'images: "*.png"'])

@@ -416,3 +416,12 @@ def test_files_before_the_first_watch_are_listed_as_left_alone(studio: Studio):
     Image.new("RGB", (5, 5)).save(image)
     assert [job["file"] for job in facts(studio)["jobs"]] == ["a.png"]
     assert told not in studio.call("status")[1]
+
+
+def test_jobs_in_the_queue_are_counted(studio: Studio):
+    Image.new("RGB", (20, 20)).save(studio / "a.png")
+    assert studio.call("submit", "a.png", "--pipeline", "cut")[0] == 0
+    assert check(studio)[1].splitlines()[-1] == (
+        "1 model is missing; nothing waits in the inboxes; 1 job is in the queue "
+        "(`dna-pipeline status`)"
+    )

@@ -545,3 +545,10 @@ def test_a_mask_can_be_submitted_with_its_image(studio: Path):
     assert stage["params"]["mask"] == "file"
     names = [path.name for path in (studio / "data/claims").rglob("*.png")]
     assert sorted(names) == ["box.mask.png", "box.png"]
+
+
+def test_a_purpose_that_is_none_is_answered_with_those_that_are(tmp_path: Path):
+    done = call(tmp_path, "init", "--for", "blender")
+    assert done.returncode == 2
+    assert "--for blender: should be photos, night or dcc; dcc is for Blender" in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -103,6 +103,11 @@ def test_the_next_cells_come_alone_and_by_a_plain_link(
     assert "<h1" not in part.text
     assert part.headers["hx-replace-url"] == "/results?inbox=in&shown=4"
     assert cells_in(client.get(part.headers["hx-replace-url"]).text) == ids[:4]
+    here = html.unescape(part.text.split('hx-get="')[1].split('"')[0])
+    last = client.get(here, headers={"hx-request": "true"})
+    assert cells_in(last.text) == ids[4:]
+    assert last.headers["hx-replace-url"] == "/results?inbox=in&shown=6"
+    assert "hx-get" not in last.text
 
 
 def test_texts_of_strangers_are_text_everywhere(site: Any, client: TestClient):
@@ -182,14 +187,14 @@ def test_a_thumbnail_is_asked_for_once_and_the_picture_stands_in(site: Any, clie
     (request,) = site.rows(ThumbnailRequest)
     assert request.place.endswith("chair.matte.png")
     assert (site.outbox / request.place).read_bytes() == data
-    answer = client.get(f"/thumbnails/{job.id}?v={request.sha256[:16]}")
+    answer = client.get(f"/thumbnails/{job.id}?v={request.sha256}")
     assert answer.content == data
     assert answer.headers["cache-control"] == "no-cache"
 
     place = thumbnail_path(site.config.thumbnails, request.sha256, ".webp")
     place.parent.mkdir(parents=True)
     place.write_bytes(b"small")
-    answer = client.get(f"/thumbnails/{job.id}?v={request.sha256[:16]}")
+    answer = client.get(f"/thumbnails/{job.id}?v={request.sha256}")
     assert answer.content == b"small"
     assert "immutable" in answer.headers["cache-control"]
     assert "immutable" not in client.get(f"/thumbnails/{job.id}").headers["cache-control"]

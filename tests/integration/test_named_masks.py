@@ -211,6 +211,20 @@ def test_a_mask_in_the_inbox_is_no_picture(make_site: MakeSite, recursive: bool)
     assert "serves as a mask" in content.ignored["top.png"]
 
 
+def test_a_mask_that_a_job_named_is_listed_once_by_check(make_site: MakeSite) -> None:
+    """Its name makes it look like a render pass, too."""
+    site = make_site(pipeline="two_stages", originals="keep")
+    site.put("cup.mask0001.png", ROUND)
+    site.put("cup.png.yaml", "img2img: {mask: cup.mask0001.png}")
+    site.put("cup.png")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["cup.png"]
+    (site.inbox / "cup.png.yaml").unlink()
+    content = preview(site.config, site.config.inboxes[0])
+    assert "serves as a mask" in content.ignored["cup.mask0001.png"]
+    assert [waits.path for waits in content.waiting] == []
+
+
 def test_the_image_waits_an_hour_for_a_mask_that_is_named(painted: Site) -> None:
     (painted.inbox / "shapes/round.png").unlink()
     painted.put("cat.png.yaml", NAMED)

@@ -5,27 +5,21 @@ from __future__ import annotations
 import io
 import re
 import threading
-import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 from PIL import Image
 
 from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
-from dna_pipeline.interfaces.web.access import Access
-from dna_pipeline.interfaces.web.app import make_app
-from dna_pipeline.interfaces.web.guard import Guard
-from dna_pipeline.interfaces.web.names import ServerNames
-from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.ledger.queries import Queries
+from tests.guarded_server import guarded, wait_for
 from tests.old_client import Answer, OldClient
 from tests.web_server import StandIn
 
@@ -51,36 +45,6 @@ def picture(color: str = "red") -> bytes:
     return out.getvalue()
 
 
-@contextmanager
-def guarded(config: Config) -> Iterator[str]:
-    """Serve with all checks of a server while the block runs; gives the address."""
-    access = Access(None, config.serve, is_loopback=True)
-    app = Guard(
-        make_app(Site(config), access), access, ServerNames("127.0.0.1"),
-        max_body_mib=config.serve.max_upload_mib,
-    )  # fmt: skip
-    server = uvicorn.Server(
-        uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=5)
-    )
-    thread = threading.Thread(target=server.run, name="server")
-    thread.start()
-    try:
-        wait_for(lambda: server.started)
-        (socket,) = server.servers[0].sockets
-        yield f"http://127.0.0.1:{socket.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
-def wait_for(predicate: Callable[[], Any], seconds: float = 20) -> Any:
-    deadline = time.monotonic() + seconds
-    while not (value := predicate()):
-        assert time.monotonic() < deadline, "it never came to pass"
-        time.sleep(0.02)
-    return value
-
-
 class Browser(OldClient):
     """Sends forms as browsers do."""
 
@@ -94,7 +58,8 @@ class Browser(OldClient):
         boundary = uuid.uuid4().hex
         sent = {"pipeline": "restyle", "token": "t", "action": action, **fields}
         parts = [
-            f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{text}\r\n'.encode()
+            f"--{boundary}\r\nContent-Disposition: form-data; "
+            f'name="{name}"\r\n\r\n{text}\r\n'.encode()
             for name, text in sent.items()
         ]
         for name, data in files:
@@ -153,8 +118,9 @@ def test_drop_queues_an_image_with_what_was_changed_alone(browser: Browser, conf
 
 def test_each_of_several_images_stands_alone(browser: Browser, config: Config) -> None:
     files = [
-        ("a.png", picture()), ("b.png", picture("blue")), ("b.png.yaml", b"img2img: {strength: 0.3}"),
-        ("wrong.png", b"no picture"), ("jobs.csv", b"image\na.png\n"), ("c.yaml", b"img2img: {}"),
+        ("a.png", picture()), ("b.png", picture("blue")),
+        ("b.png.yaml", b"img2img: {strength: 0.3}"), ("wrong.png", b"no picture"),
+        ("jobs.csv", b"image\na.png\n"), ("c.yaml", b"img2img: {}"),
     ]  # fmt: skip
     shown = text_of(browser.drop(files))
     by_name = {job["name"]: job["stages"][0]["params"]["strength"] for job in jobs(config)}
@@ -246,7 +212,8 @@ class TestRetry:
     def test_edited_yaml_is_what_runs(self, browser: Browser, config: Config, failed: str) -> None:
         form = {"text": "img2img:\r\n  strength: 0.9\r\n", "action": "retry"}
         answer = browser.request(
-            "POST", f"/results/{failed}/retry", b"text=img2img%3A%0D%0A++strength%3A+0.9&action=retry",
+            "POST", f"/results/{failed}/retry",
+            b"text=img2img%3A%0D%0A++strength%3A+0.9&action=retry",
             {"Content-Type": "application/x-www-form-urlencoded", **HX},
         )  # fmt: skip
         assert (answer.status, answer.headers["hx-redirect"]) == (204, f"/results/{failed}")

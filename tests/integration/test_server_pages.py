@@ -17,6 +17,7 @@ from tests.serving import PIPELINE_YAML
 pytestmark = pytest.mark.slow
 
 TOKEN = "a-token-of-sixteen-signs"
+METRICS = "document.querySelector('[data-path=\"/metrics\"]').closest('.opblock')"
 SHOWN = "!!document.querySelector('.opblock-tag-section .opblock')"
 
 
@@ -46,7 +47,7 @@ def test_the_docs_are_shown_and_tried_out(page: Any, tmp_path: Path):
         page.visit(f"{url}/docs", SHOWN.replace(" .opblock", ""))
         page.run("document.querySelectorAll('.opblock-tag').forEach(tag => tag.click())")
         page.wait(SHOWN)
-        page.run("document.querySelector('.opblock-summary-control').click()")
+        page.run(f"{METRICS}.querySelector('.opblock-summary-control').click()")
         page.wait("!!document.querySelector('.btn.execute')")
         page.run("document.querySelector('.btn.execute').click()")
         page.wait("!!document.querySelector('.live-responses-table .highlight-code')")

@@ -54,7 +54,7 @@ def root(tmp_path: Path) -> Path:
 CONFLICT = "a.sync-conflict-20260101-120000-ABCDEFG.png"
 LEFT = {
     "cat.yaml.txt": "a YAML's name ends in .yaml",
-    "photo.jxl": "JXL has to become PNG or JPEG",
+    "photo.jxl": "save it as PNG or JPEG",
     "sub": "a subfolder, and this inbox is not recursive",
     "lone.yaml": "image",
     CONFLICT: "a conflict copy",

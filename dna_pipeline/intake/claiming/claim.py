@@ -50,6 +50,7 @@ class Claim:
 
     Attributes:
         row: its row of the ledger's table `drops`.
+        folder: the folder of its files; the row has it as text.
         inbox: the inbox to which it belongs once it is recorded.
         files: its files, in the order in which they are fetched. An image is the last of them,
             since its rename is the claim.
@@ -66,6 +67,7 @@ class Claim:
     """
 
     row: dict[str, Any]
+    folder: Path
     inbox: str
     files: tuple[InputFile, ...]
     ready: ReadyDrop | None = None
@@ -78,10 +80,6 @@ class Claim:
     companion_stats: Stats = field(default_factory=dict[str, FileStat])
     is_waiting: bool = False
     gives_up: bool = False
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.row["claim"])
 
     def path(self, role: str) -> Path | None:
         """Path in the claim of the file with that role; None if there is none."""
@@ -137,7 +135,7 @@ def claim_of(row: dict[str, Any]) -> Claim:
         for file in row["companions"] or ()
     ]
     files += [] if row["image"] is None else [InputFile("image", row["image"])]
-    return Claim(row, row["inbox"], tuple(files))
+    return Claim(row, Path(row["claim"]), row["inbox"], tuple(files))
 
 
 def described(

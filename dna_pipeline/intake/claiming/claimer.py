@@ -9,19 +9,20 @@ At every instant the bytes are at their old place or in the claim, and the ledge
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base import filesystem
-from dna_pipeline.base.errors import ConfigError, JobError
+from dna_pipeline.base.errors import ConfigError, Failure, JobError, SidecarInvalid
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
 from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
+from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claim import QUOTED_ROLES, Claim, InputFile, described
 from dna_pipeline.intake.claiming.rollback import roll_back
@@ -94,18 +95,18 @@ class Claimer:
         row = job_rows.drop_row(self._inbox, folder, names.get("image"), names.get("sidecar"))
         is_copy = not any(file.is_moved for file in files)
         root = self._config.claims if is_copy else self._root
-        failure = None if error is None else error.failure()
+        failure = None if error is None else _failure(error, names)
         row |= {
             "stat": to_json(_stats_of(files)),
             "error": None if failure is None else failure.to_dict(),
             "companions": described(files, {}),
         } | columns
-        row["claim"] = str(root / row["id"])
-        claim = Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
+        place = root / row["id"]
+        row["claim"] = str(place)
+        claim = Claim(row, place, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
         if ready is not None:
-            named = ready.candidate.named
-            claim.companion_stats = {str(self._inbox.path / p): ready.stats[p] for p in named}
-            claim.companion_stats |= ready.companion_stats
+            named = {str(self._inbox.path / p): ready.stats[p] for p in ready.candidate.named}
+            claim.companion_stats = {**named, **ready.companion_stats}
         return claim
 
     def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:
@@ -274,3 +275,15 @@ def hash_files(claim: Claim) -> None:
     except claims.Changed:
         claim.hashes.clear()  # the others may change too before the claim has settled
         raise
+
+
+def _failure(error: JobError, names: Mapping[str, str]) -> Failure:
+    """The failure of a claim, whose files have these names by role. That of a table or a YAML alone
+    says so, and not that it tells of an image beside it."""
+    failure = error.failure()
+    image = names.get("image")
+    if failure.code == SidecarInvalid.code and (image is None or is_table_name(image)):
+        what = "YAML" if image is None else "table"
+        text = f"The {what} cannot be used as it is; correct it and drop it again."
+        return replace(failure, message=text)
+    return failure

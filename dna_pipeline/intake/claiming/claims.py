@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn
@@ -71,8 +72,15 @@ class Hashed:
 
 def make_claim_root(inbox: Path, ledger_id: str) -> None:
     """Create the folder of a ledger's claims unless it exists. Raises as `make_claim_dir`."""
-    for folder in (inbox / CLAIMS, claim_root(inbox, ledger_id)):
+    for folder in _folders_above(inbox, ledger_id):
         _make_real_dir(folder)
+
+
+@lru_cache
+def _folders_above(inbox: Path, ledger_id: str) -> tuple[Path, Path]:
+    """The folders of the inbox above a ledger's claims. They are kept, since each claim needs them
+    and a `Path` takes longer to make than the file system to answer."""
+    return inbox / CLAIMS, claim_root(inbox, ledger_id)
 
 
 def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
@@ -81,13 +89,13 @@ def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     Raises:
         Refused: a file or a symbolic link lies in the place of one of its folders.
     """
-    path = inbox.joinpath(CLAIMS, ledger_id, drop_id)
-    root = path.parent
+    above = _folders_above(inbox, ledger_id)
+    path = above[-1] / drop_id
     for _ in range(100):
         # `dispose` in another thread or daemon may remove an empty parent in between, and again
         # at the next try if several of them are busy.
         with suppress(FileNotFoundError):
-            for folder in (root.parent, root):
+            for folder in above:
                 _check_real_dir(folder)
             _make_real_dir(path)
             return path
@@ -240,7 +248,11 @@ def hash_in_place(path: Path) -> Hashed:
     """
     with open_to_read(path) as file:
         before = _regular(file, path)
-        digest = hashlib.file_digest(file, "sha256")
+        digest = hashlib.sha256()
+        # A large buffer takes longer to make than a small image takes to hash.
+        buffer = memoryview(bytearray(min(before.size, _CHUNK_BYTES) or 1))
+        while number := file.readinto(buffer):
+            digest.update(buffer[:number])
         _check_still(file, before, path)
     return Hashed(digest.hexdigest(), before.size, before)
 

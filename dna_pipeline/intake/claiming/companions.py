@@ -33,7 +33,6 @@ from dna_pipeline.intake.planning.companion_files import (
     Need,
     lacking,
     mask_fault,
-    needs_of,
 )
 from dna_pipeline.intake.planning.known_files import COMPANION, KnownFiles, Version
 from dna_pipeline.intake.planning.named_images import Source
@@ -67,7 +66,7 @@ def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles
     lost = _copy_all(claim, sources)
     for item in plan.items:
         if isinstance(item.outcome, JobSpec):
-            errors = (lost[need] for need in needs_of(item.outcome) if need in lost)
+            errors = (lost[need] for need in item.outcome.needed_companions if need in lost)
             item.outcome = next((error.failure() for error in errors), item.outcome)
     return {need: source for need, source in sources.items() if need not in lost}
 
@@ -135,7 +134,9 @@ def require_decodable(claim: Claim, prober: Prober) -> None:
 
 def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Need, Source]:
     """The companions that a job needs and that its claim lacks. Raises `JobError`."""
-    needs = lacking(companions_in(claim) or (), needs_of(spec))
+    if not spec.needed_companions:
+        return {}
+    needs = lacking(companions_in(claim) or (), spec.needed_companions)
     return {need: files.find(*need, image=claim.row["image"]) for need in needs}
 
 

@@ -104,10 +104,9 @@ class LateSidecars:
             return too_late_drops  # the image still lies beside its sidecar
         finder = self._finder
         self._handled = {p: s for p, s in self._handled.items() if finder.files.get(p) == s}
-        for waiting in list(finder.waiting):
-            path = waiting.path
+        for path in [waiting.path for waiting in finder.waiting if waiting.kind == "image"]:
             settled = finder.tracker.settled_since(path)
-            if waiting.kind != "image" or path in self._handled or settled is None:
+            if path in self._handled or settled is None:
                 continue
             if not is_sidecar_name(path) or isinstance(finder.reference(path), References):
                 continue

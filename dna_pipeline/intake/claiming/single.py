@@ -149,7 +149,8 @@ class SingleClaimer:
         older: str | None = None
         versions: dict[str, Version] = {}
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
-        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
+        image = claim.image
+        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, image)
         if is_prompt_file(claim.row["sidecar"] or ""):
             for item in plan.items:
                 if isinstance(item.outcome, Failure):
@@ -158,9 +159,7 @@ class SingleClaimer:
         sources = companions.add_to_claim(self._ledger, claim, plan, files)
         if self._inbox.keeps and claim.ready is not None:
             code = claim.error.code if claim.error else None
-            key = self._planner.version_key(
-                *where, data, claim.sha256, code, claim.content, claim.image
-            )
+            key = self._planner.version_key(*where, data, claim.sha256, code, claim.content, image)
             before = self._known_files.version(claim.ready.key_path)
             is_unchanged = before is not None and before.key == key
             older = before.drop_id if before else None
@@ -171,9 +170,10 @@ class SingleClaimer:
             if is_unchanged:
                 return Entry(Plan("image", *where, "", []), [claim], None, versions, older, True)
         entry = image_entry(self._planner, claim, plan)
-        name = claim.row["sidecar"] or "pipeline.yaml"
-        named = ((source, name) for source in sources.values())
-        versions |= companions.markers(named, self._known_files, [posixpath.join(*where)])
+        if sources:
+            name = claim.row["sidecar"] or "pipeline.yaml"
+            named = ((source, name) for source in sources.values())
+            versions |= companions.markers(named, self._known_files, [posixpath.join(*where)])
         entry.versions, entry.older = versions, older
         return entry
 

@@ -99,9 +99,11 @@ class Candidate:
     @property
     def paths(self) -> list[str]:
         """All files, each once: table and YAML first, then companions, then the images."""
-        companions = (*(path for _, path in self.companions), *self.named)
-        several = (self.table, self.sidecar, *companions, self.image, *self.images)
-        return list(dict.fromkeys(path for path in several if path is not None))
+        companions = [path for _, path in self.companions]
+        several = (
+            self.table, self.sidecar, *companions, *self.named, self.image, *self.images
+        )  # fmt: skip
+        return list(dict.fromkeys(filter(None, several)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ waits, with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
+from functools import cached_property
 
 from dna_pipeline.base.naming import name_of, nfc
 from dna_pipeline.config.image_paths import matches
@@ -72,7 +73,7 @@ def pair(
     files = list(classify(inbox, tracker, yamls, sorted(tables), image_of, read_companions))
     files += map(NamingFile, sorted(prompts))
     owners = _Owners(inbox, images, looked_for)
-    owners.take_companions(files, {*images, *masks.mask_of.values(), *masks.alone})
+    owners.take_companions(files, masks)
     owners.assign(files)
     waits = Waits(inbox, tracker, images, masks)
     waits.derive(files, owners.free)
@@ -92,7 +93,7 @@ class _Owners:
     ) -> None:
         self._keeps = inbox.keeps
         self._looked_for = looked_for
-        self._all = frozenset(images)
+        self._images = images
         self._owner_of: dict[str, str] = {}
         self._alike: dict[str, list[str]] = {}
         self._masked_by: dict[str, list[NamingFile]] = {}
@@ -100,15 +101,16 @@ class _Owners:
         self.free = dict.fromkeys(images)
         self.referenced: set[str] = set()
 
-    def take_companions(self, files: Sequence[NamingFile], there: Collection[str]) -> None:
-        """Take the companions that files name out of the images, unless one is named as an image
-        or has a sidecar of its own.
+    @cached_property
+    def _all(self) -> frozenset[str]:
+        return frozenset(self._images)
 
-        Args:
-            there: all images of the inbox, masks too.
-        """
+    def take_companions(self, files: Sequence[NamingFile], masks: MaskNames) -> None:
+        """Take the companions that files name out of the images, unless one is named as an image
+        or has a sidecar of its own."""
         if not any(file.companions for file in files):
             return
+        there = {*masks.pictures, *masks.mask_of.values(), *masks.alone}
         stored = {nfc(path): path for path in there}
         sidecars = [file.path for file in files if file.names is None and not file.is_table]
         keys = [(of_image, set(map(key, sidecars))) for of_image, key in MATCHES]

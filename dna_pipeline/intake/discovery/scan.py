@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from dna_pipeline.base.filesystem import is_link
 from dna_pipeline.base.naming import folded, forms_of
@@ -48,9 +49,12 @@ _MACOS_SAVING = re.compile(r"\.sb-[0-9a-f]{8}-[0-9a-z]{6}$")
 """Ending of the name of a folder in which a macOS program puts a document together."""
 
 
-@dataclass(frozen=True, slots=True)
-class FileStat:
-    """The part of a file's `stat` that distinguishes one state of the file from another."""
+class FileStat(NamedTuple):
+    """The part of a file's `stat` that distinguishes one state of the file from another.
+
+    A tuple, since each scan makes and compares one for each file: both take a fraction of the time
+    that a dataclass needs.
+    """
 
     size: int
     mtime_ns: int
@@ -66,10 +70,7 @@ class FileStat:
 
     def as_json(self) -> dict[str, int]:
         """Plain values, by the names of the fields."""
-        return {
-            "size": self.size, "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns,
-            "inode": self.inode, "device": self.device,
-        }  # fmt: skip
+        return self._asdict()
 
     def same_file(self, other: FileStat) -> bool:
         """True if both are of the same file, whatever its content."""
@@ -175,8 +176,8 @@ def _not_understood(relative: str) -> str:
         return f"{what}; a YAML's name ends in .yaml, not in .txt"
     if suffix in _CONVERTIBLE:
         return (
-            f"{what}; {suffix.upper()} has to become PNG or JPEG, and if it is a PNG, a JPEG or "
-            "another image that is read, only its name has to end so"
+            f"{what}; save it as PNG or JPEG; if it is one already, or another image that is read, "
+            "rename it, so that its name ends so"
         )
     if suffix in _ARCHIVES:
         return f"{what}; unpack it, and drop the images that it holds"

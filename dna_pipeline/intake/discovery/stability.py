@@ -88,8 +88,9 @@ class StabilityTracker:
         """Time from which on a file, if unchanged, is settled; None for an unknown file."""
         if (last := self._observations.get(path)) is None:
             return None
-        is_awaited = path in self._downloading
-        return last.since + max(self.settle_s, DOWNLOAD_WAIT_S if is_awaited else 0)
+        if path in self._downloading:
+            return last.since + max(self.settle_s, DOWNLOAD_WAIT_S)
+        return last.since + self.settle_s
 
     def is_downloading(self, path: str) -> bool:
         """True if the download of a file was still under way at the last scan."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import cached_property
 
 from dna_pipeline.base.errors import ImageMissing, JobError, SidecarAmbiguous, SidecarMissing
 from dna_pipeline.base.naming import folder_of, name_of
@@ -81,9 +82,8 @@ class Waits:
                 self._wait(file.path, NO_PROMPT_REASON, None, "image", is_long=True)
             else:
                 self._add_orphan(file)
-        stems = frozenset(image.rpartition(".")[0] for image in self._images)
         for image in free:
-            self._add_lone(image, stems)
+            self._add_lone(image)
         for mask, reason in self._masks.alone.items():
             self._add_lone_mask(mask, reason)
         for file, paths in self._held_files:
@@ -218,7 +218,15 @@ class Waits:
 
     # --- images that no file names ---
 
-    def _add_lone(self, image: str, stems: Container[str]) -> None:
+    @cached_property
+    def _stems(self) -> frozenset[str]:
+        """The paths of all images, without the dot and the ending. Few names ask for them."""
+        return frozenset(map(without_suffix, self._images))
+
+    def _has_stem(self, stem: str) -> bool:
+        return stem in self._stems
+
+    def _add_lone(self, image: str) -> None:
         """Let an image wait for a sidecar; then make it ready without one.
 
         A file in its folder that cannot be read may name it, so that the folder counts as still
@@ -228,7 +236,7 @@ class Waits:
         if settled is None:
             self._wait_till_settled(image)
             return
-        if (content := pass_of(image, stems.__contains__)) is not None:
+        if (content := pass_of(image, self._has_stem)) is not None:
             self._wait(image, PASS_REASON.format(content), None, "pass", is_long=True)
             return
         folder = folder_of(image)
@@ -242,16 +250,21 @@ class Waits:
             reason = self._lone_reason
         if self._now < until:
             is_long = wait_s > LONG_S or other is not None
-            self._wait(image, reason, until, "sidecar", is_long=is_long)
+            self.waiting.append(Waiting(image, reason, until, is_long, "sidecar"))
             return
         error = SidecarMissing(f"{name_of(image)}: waited {wait_s:g} s") if is_required else None
-        self._add([*self._masks_of([image]), image], [self._candidate(image, None, error)])
+        candidate = self._candidate(image, None, error)
+        if image in self._masks.mask_of:
+            self._add(candidate.paths, [candidate])
+        else:
+            self.ready.append(candidate)
 
     # --- masks ---
 
     def _candidate(self, image: str, file: NamingFile | None, error: JobError | None) -> Candidate:
         """The candidate of an image, with its mask if it has one."""
-        masks = tuple(("mask", mask) for mask in self._masks_of([image]))
+        mask = self._masks.mask_of.get(image)
+        masks = () if mask is None else (("mask", mask),)
         if file is None:
             return Candidate(image, None, error, companions=masks)
         return Candidate(image, file.path, error, companions=masks, named=_named(file))

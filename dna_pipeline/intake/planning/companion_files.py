@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,9 +66,13 @@ class CompanionFiles:
         self._homes = homes
         self._free_from = free_from
         self._look = look
-        self._own = paths_in_config(config)
         self._cache: dict[str, Source | JobError] = {}
         self._nearest = NearestImages()
+
+    @cached_property
+    def _own(self) -> frozenset[str]:
+        """The paths that pipeline.yaml names; collected late, since few jobs name a companion."""
+        return paths_in_config(self._config)
 
     def find(self, role: str, reference: str, image: str) -> Source:
         """The file of a companion that did not lie beside its image.
@@ -183,7 +188,7 @@ def find_needed(
     """
     beside = [] if image.mask is None else [{"role": "mask"}]
     sources: dict[Need, Source] = {}
-    for need in lacking(beside, needs_of(spec)):
+    for need in lacking(beside, spec.needed_companions):
         try:
             sources[need] = files.find(*need, image=image.path.name)
         except JobError as error:
@@ -238,11 +243,6 @@ def mask_fault(mask: str, answer: JobError, where: str = "mask") -> MaskUnreadab
     wrong_size = _WRONG_SIZES.get(type(answer), "")
     text = f"mask {printable(mask)}{wrong_size}: {answer.detail}"
     return MaskUnreadable(text, hint=answer.hint, where=where)
-
-
-def needs_of(spec: JobSpec) -> list[Need]:
-    """The companions that a job needs."""
-    return companions.needed({"type": s.type, "params": s.params} for s in spec.stages)
 
 
 def _not_beside(role: str, inbox: Inbox, image: str) -> MaskMissing:

@@ -21,7 +21,6 @@ from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
-from dna_pipeline.stages.registry import needed_files
 
 
 def draw_seed() -> int:
@@ -108,12 +107,12 @@ def _first_hold(inbox: Inbox, spec: JobSpec) -> tuple[str | None, str | None]:
 def _row(
     spec: JobSpec, status: str, hold: str | None = None, detail: str | None = None
 ) -> dict[str, Any]:
-    stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
+    stages = spec.stage_values
     return {
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
         "hold": hold, "hold_detail": detail,
         "not_before": spec.not_before, "stages": stages,
-        "models": model_sets.text_of(model_sets.names_in(stages), needed_files(stages)),
+        "models": model_sets.text_of(model_sets.names_in(stages), spec.needed_files),
         "tags": list(spec.tags), "result_name": spec.result_name,
         "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

@@ -27,7 +27,7 @@ COMPANION = "companion"
 claimed by itself; the version's `error` is the reason."""
 
 LEFT_ALONE = "lay there before the first watch (existing: ignore); save it again to have it made"
-"""Why a file is left alone that `existing: ignore` concerns."""
+"""Reason for leaving a file alone that `existing: ignore` concerns."""
 
 Stats = dict[str, FileStat]
 """Stats of the files of a drop, by their paths in the inbox."""
@@ -63,6 +63,9 @@ class KnownFiles:
         for path, row in rows.items():
             stats = {name: FileStat(**stat) for name, stat in row.stat.items()}
             self._versions[path] = _pack(path, Version(stats, row.key, row.error, row.drop_id))
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._versions
 
     def version(self, path: str) -> Version | None:
         """The last version at that path; None if there is none."""

@@ -22,6 +22,9 @@ from dna_pipeline.intake.planning.named_images import Source
 _BESIDE: Need = ("mask", "")
 """The mask that lies beside its image."""
 
+_NO_HEAD = BatchHead()
+_ANY_DIALECT = Dialect()
+
 
 @dataclass(slots=True, eq=False)
 class PlanItem:
@@ -71,9 +74,9 @@ class Plan:
     name: str
     batch: str
     items: list[PlanItem]
-    head: BatchHead = field(default_factory=BatchHead)
+    head: BatchHead = _NO_HEAD
     text: str | None = None
-    dialect: Dialect = field(default_factory=Dialect)
+    dialect: Dialect = _ANY_DIALECT
     sources: list[Source] = field(default_factory=list[Source])
     companions: list[Source] = field(default_factory=list[Source])
     axes: list[Axis] = field(default_factory=list[Axis])

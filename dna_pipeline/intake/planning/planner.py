@@ -97,7 +97,7 @@ class Planner:
         Raises `JobError` if anything is wrong with any of them.
         """
         if document is None and self._plain is not None:
-            items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
+            items = [PlanItem(_LONE_ROW, outcome=self._plain)]
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
         context = job_rows.context_of(self._inbox, folder, name, sha256, file)
@@ -129,7 +129,7 @@ class Planner:
                 return self.plan_image(folder, name, document_of(data), sha256, file=file)
             except JobError as reason:
                 error = reason.failure()
-        return Plan("image", folder, name, "", [PlanItem(Row(1, None, _NOTHING), outcome=error)])
+        return Plan("image", folder, name, "", [PlanItem(_LONE_ROW, outcome=error)])
 
     def _specs(
         self,
@@ -449,6 +449,9 @@ class Planner:
 
 _NOTHING = Document({}, {})
 """The document of an image without a sidecar."""
+
+_LONE_ROW = Row(1, None, _NOTHING)
+"""The row of the one job of such an image."""
 
 
 def document_of(data: bytes | None) -> Document | None:

@@ -56,6 +56,8 @@ def is_processed(
     known_files: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
 ) -> bool:
     """True if the candidate was processed before in its present state; `path` is its `key_path`."""
+    if path not in known_files:
+        return False
     error = candidate.error.code if candidate.error else None
     return known_files.is_unchanged(path, stats_of(candidate, files), error)
 

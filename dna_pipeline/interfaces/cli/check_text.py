@@ -72,6 +72,9 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{number_of(len(report['waiting']), 'file')} left waiting"
     if report["ignored"]:
         yield f"{number_of(len(report['ignored']), 'entry', 'entries')} left alone"
+    if queued := report["queued"]:
+        verb = "is" if queued == 1 else "are"
+        yield f"{jobs_text(queued)} {verb} in the queue (`dna-pipeline status`)"
 
 
 def _held_up(counts: dict[str, int]) -> Iterator[str]:

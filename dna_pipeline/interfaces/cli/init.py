@@ -37,23 +37,35 @@ def init(
         Path, typer.Argument(metavar="DIR", help="Where to; made if missing.")
     ] = Path(),
     purpose: Annotated[
-        Purpose | None,
+        str | None,
         typer.Option(
             "--for",
+            metavar="photos|night|dcc",
             help="photos: dropped by hand, to meshes; night: many by table, in certain hours; "
             "dcc: what Blender, Maya and Houdini export.",
         ),
     ] = None,
 ) -> None:
     """Write a commented pipeline.yaml, schemas for editors and the folders; overwrites nothing."""
+    kind = _purpose(purpose)
     try:
-        _write(folder, purpose)
+        _write(folder, kind)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
     say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
     if _lacks_weights(folder / "pipeline.yaml"):
-        size = WEIGHTS[purpose]
+        size = WEIGHTS[kind]
         say(f"Fetch the weights, about {size}, into data/models: `dna-pipeline models pull`")
+
+
+def _purpose(name: str | None) -> Purpose | None:
+    """The purpose of that name. Raises `ConfigError` if there is none."""
+    for purpose in FOLDERS:
+        if purpose == name:
+            return purpose
+    raise ConfigError(
+        f"--for {name}: should be photos, night or dcc; dcc is for Blender, Maya and Houdini"
+    )
 
 
 def _write(folder: Path, purpose: Purpose | None) -> None:

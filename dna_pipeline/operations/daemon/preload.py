@@ -24,7 +24,7 @@ class Preload:
     def __init__(self, names: Sequence[str], dispatcher: Dispatcher) -> None:
         self._names = list(dict.fromkeys(names))
         self._dispatcher = dispatcher
-        self._asked: list[str] = []
+        self._requested: list[str] = []
         """The models of the last request, in order."""
         self._served: set[str] = set()
         """Names of the workers for which the models were requested."""
@@ -48,13 +48,13 @@ class Preload:
     def to_dict(self) -> dict[str, Any] | None:
         """The field `loading` of `status.json`: the model that is loaded now, its number among
         those requested, from 1, and how many these are; None if none is loaded."""
-        for number, name in enumerate(self._asked, 1):
+        for number, name in enumerate(self._requested, 1):
             if name in self._pending:
-                return {"model": name, "number": number, "of": len(self._asked)}
+                return {"model": name, "number": number, "of": len(self._requested)}
         return None
 
     def _request(self) -> None:
-        self._asked = list(self._names)
+        self._requested = list(self._names)
         for name in self._names:
             if name not in self._pending:
                 self._pending.add(name)

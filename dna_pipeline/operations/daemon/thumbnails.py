@@ -76,24 +76,24 @@ class Thumbnails:
             return False
         self._pause.done(now)
         self._number += 1
-        orders = tuple(self._order(wanted) for wanted in self._portion)
+        orders = tuple(self._order(picture) for picture in self._portion)
         task = Task(f"wanted thumbnails {self._number}", "make_thumbnails", thumbnails=orders)
         self._dispatcher.request(task, partial(self._ended, self._portion))
         return True
 
-    def _order(self, wanted: Wanted) -> ThumbnailOrder:
-        target = thumbnail_path(self._config.thumbnails, wanted.sha256, SUFFIX)
-        return ThumbnailOrder(str(self._config.outbox / wanted.place), str(target))
+    def _order(self, picture: Wanted) -> ThumbnailOrder:
+        target = thumbnail_path(self._config.thumbnails, picture.sha256, SUFFIX)
+        return ThumbnailOrder(str(self._config.outbox / picture.place), str(target))
 
     def _ended(self, portion: Sequence[Wanted], end: TaskEnd) -> None:
         self._portion, self._is_stale = (), True
-        hashes = [wanted.sha256 for wanted in portion]
+        hashes = [picture.sha256 for picture in portion]
         if isinstance(end, TaskDone):
             sources = set(end.facts.get("failed", ()))
             failed = [
-                wanted.sha256
-                for wanted in portion
-                if str(self._config.outbox / wanted.place) in sources
+                picture.sha256
+                for picture in portion
+                if str(self._config.outbox / picture.place) in sources
             ]
             made = [sha256 for sha256 in hashes if sha256 not in failed]
             self._ledger.transact(lambda s: thumbnails.finish(s, made, failed))

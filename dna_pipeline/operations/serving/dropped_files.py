@@ -34,7 +34,7 @@ class DroppedFile:
 
 @dataclass(frozen=True, slots=True)
 class FormDrop:
-    """What a form asks for.
+    """Files and settings that a form has sent.
 
     Attributes:
         sidecar: the settings of the form as the text of a sidecar, for images without one.
@@ -50,7 +50,7 @@ class FormDrop:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a file.
+    """Fate of a file.
 
     Attributes:
         state: `queued`, `known` (the same was sent before), `checked`, or `refused`.
@@ -152,8 +152,8 @@ def _token(form_token: str, texts: Sequence[str], streams: Sequence[IO[bytes]]) 
 
 
 def _planned(name: str, source: str, plan: PlannedDrop) -> Outcome:
-    known = [job.seconds for job in plan.jobs if job.seconds is not None]
-    seconds = sum(known) if len(known) == len(plan.jobs) else None
+    timed = [job.seconds for job in plan.jobs if job.seconds is not None]
+    seconds = sum(timed) if len(timed) == len(plan.jobs) else None
     stages = [stage.id for stage in plan.jobs[0].spec.stages] if plan.jobs else []
     return Outcome(
         name, "checked", number=len(plan.jobs), settings_from=source, seconds=seconds,
@@ -170,7 +170,7 @@ def _refused(name: str, error: JobError, source: str) -> Outcome:
 
 
 def _sort(files: Sequence[DroppedFile]) -> _Sorted:
-    found = _Sorted()
+    groups = _Sorted()
     named = {file.name.replace("\\", "/"): file for file in files}
     plain = {
         path: file
@@ -179,44 +179,44 @@ def _sort(files: Sequence[DroppedFile]) -> _Sorted:
     }
     pictures = [path for path in plain if is_image_name(path)]
     masks = masks_of(pictures).mask_of
-    found.images = [plain[path] for path in pictures if not is_mask_name(path)]
-    found.masks = {plain[image].name: plain[mask] for image, mask in masks.items()}
-    taken = set(masks.values())
-    found.refused += [
+    groups.images = [plain[path] for path in pictures if not is_mask_name(path)]
+    groups.masks = {plain[image].name: plain[mask] for image, mask in masks.items()}
+    paired = set(masks.values())
+    groups.refused += [
         _other(name, "mask_missing", "It is a mask, and no image of its name is among the files.",
                "Choose the image together with it.")
         for name in pictures
-        if is_mask_name(name) and name not in taken
+        if is_mask_name(name) and name not in paired
     ]  # fmt: skip
     images = [path for path in pictures if not is_mask_name(path)]
     for path in plain:
         if is_yaml_name(path):
-            _pair(found, path, plain, images)
+            _pair(groups, path, plain, images)
         elif not is_image_name(path):
-            found.refused.append(_not_taken(path))
-    return found
+            groups.refused.append(_not_taken(path))
+    return groups
 
 
-def _pair(found: _Sorted, path: str, plain: dict[str, DroppedFile], images: Sequence[str]) -> None:
+def _pair(groups: _Sorted, path: str, plain: dict[str, DroppedFile], images: Sequence[str]) -> None:
     for of_image, of_sidecar in MATCHES:
         fitting = [image for image in images if of_image(image) == of_sidecar(path)]
         if len(fitting) > 1:
-            found.refused.append(
+            groups.refused.append(
                 _other(path, "sidecar_ambiguous", "Several images share its name.",
                        f"Name it after one of them, like {name_of(fitting[0])}.yaml.")
             )  # fmt: skip
             return
         if fitting:
             image = plain[fitting[0]].name
-            if image in found.sidecars:
-                text = f"The image has {name_of(found.sidecars[image].name)} already."
-                found.refused.append(
+            if image in groups.sidecars:
+                text = f"The image has {name_of(groups.sidecars[image].name)} already."
+                groups.refused.append(
                     _other(path, "sidecar_ambiguous", text, "Keep one of the two.")
                 )
             else:
-                found.sidecars[image] = plain[path]
+                groups.sidecars[image] = plain[path]
             return
-    found.refused.append(
+    groups.refused.append(
         _other(path, "image_missing", "No image of its name is among the files.",
                "Choose the image together with it, or put a job file into an inbox folder, "
                "beside the images that it names.")

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import Any, cast
 
 from dna_pipeline.base.times import format_time
 from dna_pipeline.ledger.gallery_queries import ENDED, Choice, GalleryQueries, Key
@@ -34,7 +34,7 @@ class WrongFilter(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Filters:
-    """What somebody chose, as an address has it; "" chooses all.
+    """A choice of results, as an address has it; "" chooses all.
 
     Attributes:
         day: as `2026-12-31`, in the viewer's zone.
@@ -51,7 +51,7 @@ class Filters:
 
     @property
     def query(self) -> dict[str, str]:
-        """Those that choose something, for an address."""
+        """The filters that choose something, for an address."""
         values = {name: getattr(self, name) for name in ("inbox", "batch", "status", "day", "q")}
         chosen = {name: value for name, value in values.items() if value}
         return chosen | ({"offset": self.offset} if self.day and self.offset else {})
@@ -187,10 +187,10 @@ def _with_whole_batch(queries: GalleryQueries, choice: Choice) -> Choice:
     """The choice with the whole id of its batch, of which people may give the beginning."""
     if choice.batch is None or len(choice.batch) == _ID_CHARS:
         return choice
-    found = queries.batch_ids_from(choice.batch)
-    if len(found) != 1:
+    ids = queries.batch_ids_from(choice.batch)
+    if len(ids) != 1:
         raise WrongFilter(f"no batch's id begins with {choice.batch!r}, or several do")
-    return Choice(choice.inbox, found[0], choice.status, choice.since, choice.before, choice.text)
+    return Choice(choice.inbox, ids[0], choice.status, choice.since, choice.before, choice.text)
 
 
 _ID_CHARS = 32
@@ -238,14 +238,14 @@ def _differences(
     for row in rows:
         if row["batch"] is not None and row["id"] in entries:
             groups[row["batch"]].append(entries[row["id"]])
-    found: dict[str, list[tuple[str, str]]] = {}
+    params: dict[str, list[tuple[str, str]]] = {}
     for batch, group in groups.items():
         axes: list[dict[str, Any]] = batches.get(batch, {}).get("axes") or []
         names = [str(axis["name"]) for axis in axes] or _differing(group)
         for entry in group:
             values = [(name, entry.params[name]) for name in names if name in entry.params]
-            found[entry.job] = [(_short(name), in_words(v)) for name, v in values[:MOST_PARAMS]]
-    return found
+            params[entry.job] = [(_short(name), in_words(v)) for name, v in values[:MOST_PARAMS]]
+    return params
 
 
 def _differing(group: Sequence[SheetEntry]) -> list[str]:
@@ -268,10 +268,10 @@ def in_words(value: Any, most_chars: int = MOST_VALUE_CHARS) -> str:
         case float():
             text = f"{value:g}"
         case list() | tuple():
-            items: Sequence[Any] = value  # pyright: ignore[reportUnknownVariableType]
+            items = cast("Sequence[Any]", value)
             text = ", ".join(in_words(item, most_chars) for item in items)
         case dict():
-            pairs: Mapping[Any, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            pairs = cast("Mapping[Any, Any]", value)
             text = ", ".join(f"{key}: {in_words(item, most_chars)}" for key, item in pairs.items())
         case _:
             text = str(value)

@@ -38,20 +38,20 @@ def find_files(config: Config, readers: Readers, job_id: str) -> list[tuple[str,
         NoSuchFile: there is none.
         ConfigError: the ledger cannot be read.
     """
-    found: list[tuple[str, ResultFile]] = []
+    files: list[tuple[str, ResultFile]] = []
     missing: NoSuchFile | None = None
     with readers.lend() as queries:
         if queries.find(job_id) != job_id:
             raise NoSuchFile(f"there is no job {job_id[:32]!r}")
         for listed in list_files(queries.job(job_id)):
             try:
-                found.append((listed.path, find_file(config, queries, job_id, path=listed.path)))
+                files.append((listed.path, find_file(config, queries, job_id, path=listed.path)))
             except NoSuchFile as error:
                 missing = error
-    if not found:
+    if not files:
         raise missing or NoSuchFile(f"job {job_id[:8]} has no files in the outbox yet")
-    names = _names([path for path, _ in found])
-    return [(name, file) for name, (_, file) in zip(names, found, strict=True)]
+    names = _names([path for path, _ in files])
+    return [(name, file) for name, (_, file) in zip(names, files, strict=True)]
 
 
 def archive_name(name: str, job_id: str) -> str:

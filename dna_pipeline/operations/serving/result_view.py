@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,8 +104,8 @@ def read(readers: Readers, name: str) -> ResultView | None:
     batch_name = ""
     if job["batch"] is not None:
         with readers.lend() as queries:
-            found = queries.batch_facts([job["batch"]])
-        batch_name = found[job["batch"]]["name"] if found else ""
+            facts = queries.batch_facts([job["batch"]])
+        batch_name = facts[job["batch"]]["name"] if facts else ""
     files = list_files(job)
     mesh = _last(files, lambda f: f.media_type == _MESH_TYPE)
     runs = {run["stage_id"]: run for run in job["stage_runs"]}
@@ -133,12 +133,12 @@ def viewer_script() -> Path:
     return sheet_folder.ASSETS / VIEWER
 
 
-def _last(files: Iterable[ListedFile], is_meant: Any) -> ListedFile | None:
-    found = None
+def _last(files: Iterable[ListedFile], is_meant: Callable[[ListedFile], bool]) -> ListedFile | None:
+    last = None
     for file in files:
         if is_meant(file):
-            found = file
-    return found
+            last = file
+    return last
 
 
 def _stage(stage: Mapping[str, Any], run: Mapping[str, Any] | None) -> StageView:

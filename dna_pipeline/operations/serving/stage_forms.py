@@ -30,7 +30,7 @@ _COMMON: Mapping[str, Sequence[str]] = {
 }  # fmt: skip
 """Parameters that people set most, in the order of the form; the rest is folded away."""
 _MOST_COMMON = 6
-"""How many of the first parameters of another stage are shown unfolded."""
+"""Number of the first parameters of another stage are shown unfolded."""
 _ENDLESS = 1e12
 """A bound so far off that nobody needs to know it."""
 _WORDS = {"true": "yes", "false": "no", "null": "none"}
@@ -104,7 +104,7 @@ def values_of(pipeline: Pipeline, fields: Mapping[str, str]) -> dict[str, Any]:
 
 
 def changes_of(pipeline: Pipeline, stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """What the fields have to say so that a new job has the parameters of an earlier one.
+    """Write texts into the fields so that a new job has the parameters of an earlier one.
 
     Args:
         stages: those of the job, each with `id`, `type` and `params`.
@@ -209,7 +209,7 @@ def _range(schema: Schema) -> str:
 
 
 def _default(stage: StageSpec, name: str, schema: Schema) -> str:
-    """What holds if nobody says anything, as the pipeline or the stage has it, in words."""
+    """Say in words what holds if nobody says anything, as the pipeline or the stage has it."""
     if name in stage.params:
         return _text(stage.params[name])
     if "default_words" in schema:

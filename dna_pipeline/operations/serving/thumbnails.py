@@ -38,7 +38,6 @@ class Thumbnail:
         kind: `mesh`, `film` or `picture`: what the result is.
         place: path of the picture below the outbox.
         name: path of the picture in the job's folder; None for an original that was dropped.
-        media_type, bytes: of the picture; "" and 0 if they are not known.
     """
 
     sha256: str
@@ -46,13 +45,20 @@ class Thumbnail:
     kind: str
     place: str = ""
     name: str | None = None
-    media_type: str = ""
-    bytes: int = 0
 
     @property
     def role(self) -> str | None:
         """Role of the picture's file if it is no artifact."""
         return ORIGINAL if self.name is None else None
+
+
+def kept(config: Config, sha256: str) -> Path | None:
+    """The thumbnail of a picture with that hash; None if there is none yet, or it is no hash."""
+    try:
+        path = thumbnail_path(config.thumbnails, sha256, SUFFIX)
+    except ValueError:
+        return None
+    return path if path.is_file() else None
 
 
 def find(config: Config, readers: Readers, job_id: str) -> Thumbnail | None:
@@ -70,11 +76,8 @@ def find(config: Config, readers: Readers, job_id: str) -> Thumbnail | None:
     if (picture := entry.picture) is None:
         return Thumbnail("", None, kind)
     name = None if picture.role == SOURCE else _name_in(entry.folder or "", picture)
-    path = thumbnail_path(config.thumbnails, picture.sha256, SUFFIX)
-    return Thumbnail(
-        picture.sha256, path if path.is_file() else None, kind, picture.path, name,
-        picture.media_type, picture.bytes,
-    )  # fmt: skip
+    path = kept(config, picture.sha256)
+    return Thumbnail(picture.sha256, path, kind, picture.path, name)
 
 
 def _name_in(folder: str, picture: SheetFile) -> str:
@@ -103,7 +106,7 @@ class ThumbnailRequests:
             sha256: place
             for sha256, place in pictures.items()
             if now >= self._asked_at.get(sha256, -ASK_AGAIN_S) + ASK_AGAIN_S
-            and not thumbnail_path(self._config.thumbnails, sha256, SUFFIX).is_file()
+            and kept(self._config, sha256) is None
         }
         if missing:
             if len(self._asked_at) > MOST_REMEMBERED:

@@ -5,6 +5,7 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from dna_pipeline.base.errors import JobError, MaskMismatch, MaskMissing
 from dna_pipeline.publish import manifest
 from dna_pipeline.publish.manifest import (
     ArtifactPart,
@@ -135,6 +136,12 @@ def test_the_way_out_goes_by_the_files(code: str, files: dict[str, str], words: 
     told = told.model_copy(update={"input": told.input.model_copy(update={"files": parts})})
     assert words in error_text(told)
     assert "YAML" not in error_text(told)
+
+
+@pytest.mark.parametrize("kind", [MaskMismatch, MaskMissing])
+def test_the_sentence_about_a_mask_says_which_copy_to_mend(kind: type[JobError]) -> None:
+    """A retry reads the one in the failure's folder."""
+    assert "`source/` of the failure's folder" in kind().failure().message
 
 
 def test_names_that_are_no_unicode_do_not_spoil_an_account() -> None:

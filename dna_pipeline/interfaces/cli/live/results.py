@@ -15,7 +15,7 @@ from dna_pipeline.interfaces.cli.fitting import cut_end, cut_middle
 from dna_pipeline.interfaces.cli.live.signs import Signs
 from dna_pipeline.interfaces.cli.live.text import folded, pad
 from dna_pipeline.interfaces.cli.words import failure_text
-from dna_pipeline.operations.overview import EndedJob, ended_at
+from dna_pipeline.operations.overview import EndedJob, Overview, ended_at
 
 KEPT = 200
 """Most jobs that are remembered."""
@@ -112,4 +112,10 @@ def _clock(job: EndedJob) -> str:
 def count_words(counts: Mapping[str, int]) -> str:
     """Write how many jobs ended, and how: `12 completed, 2 failed`."""
     words = [f"{counts[status]:,} {status}" for status in STYLES if counts.get(status)]
-    return ", ".join(words) or number_of(0, "job")
+    return ", ".join(words) or "0 jobs ended"
+
+
+def open_words(overview: Overview | None) -> str:
+    """Say at the view's end that jobs are left: `; 1 goes on at the next start`; "" if none is."""
+    left = 0 if overview is None else overview.queued + len(overview.running)
+    return f"; {left:,} {'goes' if left == 1 else 'go'} on at the next start" if left else ""

@@ -22,7 +22,12 @@ from rich.text import Text
 from dna_pipeline.base.logs import PrintsToLog, note_failure
 from dna_pipeline.base.naming import visible
 from dna_pipeline.interfaces.cli.live.frame import draw
-from dna_pipeline.interfaces.cli.live.results import ResultLog, count_words, result_lines
+from dna_pipeline.interfaces.cli.live.results import (
+    ResultLog,
+    count_words,
+    open_words,
+    result_lines,
+)
 from dna_pipeline.interfaces.cli.live.signs import signs_for
 from dna_pipeline.interfaces.cli.live.terminal import QuietInput, is_in_foreground
 from dna_pipeline.interfaces.cli.live.text import joined
@@ -130,7 +135,7 @@ class LiveScreen:
         with suppress(Exception):  # where it failed, what it showed before is listed
             self._look()
         jobs = self._results.since_begin()
-        self._console.print(Text(count_words(self._results.counts)))
+        self._console.print(Text(count_words(self._results.counts) + open_words(self._overview)))
         shown = jobs[-RESULTS_AT_END:]
         if len(shown) < self._results.counts.total():
             self._console.print(Text(f"the last {len(shown)}:"))

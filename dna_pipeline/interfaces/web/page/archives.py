@@ -60,6 +60,9 @@ class ArchiveResponse(StreamingResponse):
                 await in_file_thread(self._pieces.close)
 
     async def _send(self) -> AsyncGenerator[bytes]:
-        while (piece := await in_file_thread(next, self._pieces, None)) is not None:
+        while (piece := await in_file_thread(self._next)) is not None:
             if piece:
                 yield piece
+
+    def _next(self) -> bytes | None:
+        return next(self._pieces, None)

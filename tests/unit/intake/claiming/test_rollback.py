@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +70,7 @@ def test_a_file_in_a_source_root_does_not_stand_for_the_disk_of_the_inbox(
     root.parent.mkdir()
     root.write_bytes(b"a mask")
     here = FileStat.of(root.stat())
-    away = replace(here, device=here.device + 1)
+    away = here._replace(device=here.device + 1)
     row: dict[str, Any] = {
         "claim": str(claim), "folder": "", "companions": None,
         "stat": to_json({"cat.png": away, str(root): here}),

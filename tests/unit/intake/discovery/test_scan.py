@@ -323,8 +323,8 @@ def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
     assert found.ignored == {
         "cat.yaml.txt": "a kind of file that is not understood; "
         "a YAML's name ends in .yaml, not in .txt",
-        "photo.jxl": "a kind of file that is not understood; JXL has to become PNG or JPEG, and "
-        "if it is a PNG, a JPEG or another image that is read, only its name has to end so",
+        "photo.jxl": "a kind of file that is not understood; save it as PNG or JPEG; if it is one "
+        "already, or another image that is read, rename it, so that its name ends so",
         "sub": "a subfolder, and this inbox is not recursive",
         "link.png": "a symbolic link",
         "loop": "a symbolic link",
@@ -336,8 +336,8 @@ def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("DSC_1.CR2", "CR2 has to become PNG or JPEG"),
-        ("x.psd", "if it is a PNG, a JPEG or another image that is read, only its name"),
+        ("DSC_1.CR2", "save it as PNG or JPEG"),
+        ("x.psd", "if it is one already, or another image that is read, rename it"),
         ("photos.zip", "unpack it"),
         ("IMG_0001", "its name has no ending; an image's ends in .png"),
     ],

@@ -33,7 +33,7 @@ MOST_FILES = 1000
 
 @dataclass(slots=True)
 class _Work:
-    """What the form shows: the texts and faults of its fields, and what became of the files."""
+    """Values of the form: texts and faults of its fields, and what became of the files."""
 
     pipeline: Pipeline
     texts: Mapping[str, str] = field(default_factory=dict[str, str])

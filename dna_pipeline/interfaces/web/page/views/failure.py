@@ -60,7 +60,7 @@ def make_router(site: Site) -> APIRouter:
 def failure_values(
     site: Site, job: Record, *, text: str | None = None, problem: str = "", plan: str = ""
 ) -> Record:
-    """What `parts/failure.html` shows of a job.
+    """Collect what `parts/failure.html` shows of a job.
 
     Args:
         job: as `jobs.read` gives it.
@@ -74,7 +74,7 @@ def failure_values(
     hide = site.hide
     is_wrong = job["status"] in ("failed", "cancelled")
     cancellable = job["id"] if job["status"] in ("queued", "running") else None
-    failure = _failure(site, job) if is_wrong or problem else None
+    failure = _failure(job) if is_wrong or problem else None
     if failure is not None:
         if text is None and is_wrong:
             text, unread = _text(site, job)
@@ -84,10 +84,9 @@ def failure_values(
     return {"failure": failure, "cancellable": cancellable, "has_asked": job["cancel_requested"]}
 
 
-def _failure(site: Site, job: Record) -> Record:
+def _failure(job: Record) -> Record:
     error: Record = job["error"] or {}
     stages = {stage["id"] for stage in job["stages"]}
-    _ = site
     return {
         "job": job["id"],
         "name": job["name"],

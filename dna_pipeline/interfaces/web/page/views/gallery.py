@@ -26,9 +26,6 @@ MOST_SHOWN = 600
 """Most results that are shown at once, when somebody comes back to a place far below."""
 MAX_ORIGINAL_BYTES = 4 << 20
 """Largest picture that stands in for its own thumbnail."""
-VERSION_CHARS = 16
-"""Characters of a picture's hash in the address of its thumbnail."""
-
 _FOR_EVER = {"cache-control": "public, max-age=31536000, immutable"}
 _UNTIL_THEN = {"cache-control": "no-cache"}
 
@@ -51,26 +48,30 @@ def make_router(site: Site) -> APIRouter:
     requests = ThumbnailRequests(site.config, site.submissions)
 
     @router.get("/results")
-    def view(request: Request, after: str = "", shown: int = 0) -> HTMLResponse:
-        """Answer with the gallery, or with its next cells alone if the page's script asks."""
+    def view(request: Request, after: str = "", shown: int = 0, start: str = "") -> HTMLResponse:
+        """Answer with the gallery, or with its next cells alone if the page's script asks.
+
+        `after` is the place where they begin; `start` that where the page began which they are
+        added to, and `shown` the number of cells that it has then.
+        """
         filters = filters_of(request.query_params)
         only_cells = is_part(request)
         number = PAGE if only_cells else min(max(shown, PAGE), MOST_SHOWN)
         try:
-            found = gallery.read_page(site.readers, filters, after, number)
+            chosen = gallery.read_page(site.readers, filters, after, number)
         except WrongFilter as error:
             empty = GalleryPage((), "", {})
             values = _values(filters, empty) | _choices(site)
             return page("gallery.html", status=400, problem=str(error), **values)
-        values = _values(filters, found, max(shown, PAGE) if after else number)
         if only_cells:
             # Whoever comes back to this address sees as much as now, and so the same place.
-            total = min(max(shown, PAGE) + PAGE, MOST_SHOWN)
-            headers = {"hx-replace-url": address(filters, shown=total)}
+            headers = {"hx-replace-url": address(filters, after=start, shown=shown)}
+            values = _values(filters, chosen, start, shown)
             response = page("parts/cells.html", headers=headers, **values)
         else:
-            response = page("gallery.html", problem=None, **values, **_choices(site))
-        response.background = BackgroundTask(_ask, requests, found.pictures)
+            values = _values(filters, chosen, after, number) | _choices(site)
+            response = page("gallery.html", problem=None, **values)
+        response.background = BackgroundTask(_ask, requests, chosen.pictures)
         return response
 
     @router.get("/thumbnails/{job}")
@@ -78,30 +79,37 @@ def make_router(site: Site) -> APIRouter:
         request: Request, job: str, v: Annotated[str, Query(max_length=64)] = ""
     ) -> Response:
         """Answer with a result's thumbnail or, until it is there, with what stands in for it."""
-        found = None
+        path = await site.ask(thumbnails.kept, site.config, v)
+        if path is not None:  # of a picture of that very hash, so it stays
+            return FileResponse(path, media_type=thumbnails.MEDIA_TYPE, headers=_FOR_EVER)
+        chosen = None
         with suppress(ConfigError):
-            found = await site.ask(thumbnails.find, site.config, site.readers, job)
-        if found is None:
+            chosen = await site.ask(thumbnails.find, site.config, site.readers, job)
+        if chosen is None:
             return _icon("picture")
-        if found.path is not None:
-            is_named = len(v) >= VERSION_CHARS and found.sha256.startswith(v)
-            headers = _FOR_EVER if is_named else _UNTIL_THEN
-            return FileResponse(found.path, media_type=thumbnails.MEDIA_TYPE, headers=headers)
-        response = await _stand_in(site, request, job, found)
-        if found.sha256:
-            response.background = BackgroundTask(_ask, requests, {found.sha256: found.place})
+        if chosen.path is not None:
+            media_type = thumbnails.MEDIA_TYPE
+            return FileResponse(chosen.path, media_type=media_type, headers=_UNTIL_THEN)
+        response = await _stand_in(site, request, job, chosen)
+        if chosen.sha256:
+            response.background = BackgroundTask(_ask, requests, {chosen.sha256: chosen.place})
         return response
 
     _ = (view, thumbnail)
     return router
 
 
-def _values(filters: Filters, found: GalleryPage, shown: int = PAGE) -> dict[str, Any]:
-    more = address(filters, after=found.after) if found.after else ""
-    more_here = address(filters, after=found.after, shown=shown) if found.after else ""
+def _values(
+    filters: Filters, chosen: GalleryPage, start: str = "", shown: int = PAGE
+) -> dict[str, Any]:
+    more = more_here = ""
+    if chosen.after:
+        total = min(shown + PAGE, MOST_SHOWN)
+        more = address(filters, after=chosen.after)
+        more_here = address(filters, after=chosen.after, start=start, shown=total)
     return {
-        "filters": filters, "cells": found.cells, "more": more, "more_here": more_here,
-        "query": urlencode(filters.query), "here": "results", "version_chars": VERSION_CHARS,
+        "filters": filters, "cells": chosen.cells, "more": more, "more_here": more_here,
+        "query": urlencode(filters.query), "here": "results",
     }  # fmt: skip
 
 
@@ -116,17 +124,17 @@ def _ask(requests: ThumbnailRequests, pictures: Mapping[str, str]) -> None:
         requests.ask(pictures)
 
 
-async def _stand_in(site: Site, request: Request, job: str, found: Thumbnail) -> Response:
+async def _stand_in(site: Site, request: Request, job: str, chosen: Thumbnail) -> Response:
     """The picture itself if it is small enough, or else an icon."""
-    if not found.sha256:
-        return _icon(found.kind)
+    if not chosen.sha256:
+        return _icon(chosen.kind)
     try:
-        file = await files.look_up(site, job, role=found.role, path=found.name)
+        file = await files.look_up(site, job, role=chosen.role, path=chosen.name)
         if file.media_type not in SHOWN_TYPES or file.bytes > MAX_ORIGINAL_BYTES:
-            return _icon(found.kind)
+            return _icon(chosen.kind)
         response = await files.respond(site, request, file)
     except NoSuchFile:
-        return _icon(found.kind)
+        return _icon(chosen.kind)
     response.headers.update(_UNTIL_THEN)
     return response
 

@@ -31,21 +31,21 @@ def make_router(site: Site) -> APIRouter:
 
     @router.get("/results/{job}")
     def view(request: Request, job: str) -> Response:
-        found = result_view.read(site.readers, job)
-        if found is None:
+        shown = result_view.read(site.readers, job)
+        if shown is None:
             return missing(GONE)
         filters = filters_of(request.query_params)
-        if job != (whole := found.job["id"]):
+        if job != (whole := shown.job["id"]):
             return RedirectResponse(address(filters, f"/results/{whole}"), 307)
-        return page("result.html", has_mesh=found.mesh is not None, **_values(site, found, filters))
+        return page("result.html", has_mesh=shown.mesh is not None, **_values(site, shown, filters))
 
     @router.get("/results/{job}/zip")
     async def archive(job: str) -> Response:
-        found = await site.ask(result_view.read, site.readers, job)
-        if found is None:
+        shown = await site.ask(result_view.read, site.readers, job)
+        if shown is None:
             return missing(GONE)
         try:
-            return await send_archive(site, found.job["id"], found.job["name"])
+            return await send_archive(site, shown.job["id"], shown.job["name"])
         except NoSuchFile as error:
             return missing(str(error))
 
@@ -65,8 +65,8 @@ def missing(text: str) -> HTMLResponse:
     return page("missing.html", status=404, text=text, here="results")
 
 
-def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
-    job, hide = found.job, site.hide
+def _values(site: Site, shown: ResultView, filters: Filters) -> dict[str, Any]:
+    job, hide = shown.job, site.hide
     try:
         beside = gallery.neighbours(site.readers, filters, job["id"])
     except WrongFilter:
@@ -76,14 +76,14 @@ def _values(site: Site, found: ResultView, filters: Filters) -> dict[str, Any]:
         return "" if job_id is None else address(filters, f"/results/{job_id}")
 
     return {
-        "view": found,
+        "view": shown,
         "job": job,
-        "stages": [(stage, hide_in(stage.params, hide)) for stage in found.stages],
-        "warnings": hide_in(found.warnings, hide),
-        "meta": hide_in(found.meta, hide),
+        "stages": [(stage, hide_in(stage.params, hide)) for stage in shown.stages],
+        "warnings": hide_in(shown.warnings, hide),
+        "meta": hide_in(shown.meta, hide),
         "tags": hide_in(job["tags"], hide),
-        "sidecar": hide(found.sidecar),
-        "addresses": _addresses(job["id"], found.files),
+        "sidecar": hide(shown.sidecar),
+        "addresses": _addresses(job["id"], shown.files),
         "newer": link(beside.newer),
         "older": link(beside.older),
         "gallery": address(filters),

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
-from dna_pipeline.interfaces.cli.live.results import KEPT, ResultLog, count_words, result_lines
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.interfaces.cli.live.results import (
+    KEPT,
+    ResultLog,
+    count_words,
+    open_words,
+    result_lines,
+)
 from dna_pipeline.interfaces.cli.live.signs import signs_for
-from dna_pipeline.operations.overview import EndedJob
-from tests.overviews import ended
+from dna_pipeline.operations.overview import EndedJob, make_overview
+from tests.overviews import busy_status, ended
+
+CONFIG = """\
+version: 1
+models: {matte: {provider: border_key}}
+pipelines: {cut: [{remove_background: {}}]}
+"""
 
 SIGNS = signs_for("utf-8")
 
@@ -64,7 +78,17 @@ def test_a_cancelled_job_needs_no_mend():
     one = job("a.png", 5, "cancelled", code="cancelled", message="By a person.", detail="by you")
     assert len(lines(one)) == 1
     assert count_words({"cancelled": 1_000}) == "1,000 cancelled"
-    assert count_words({}) == "0 jobs"
+    assert count_words({}) == "0 jobs ended"
+
+
+def test_jobs_that_are_left_at_the_end_are_counted(tmp_path: Path):
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    config = load_config(tmp_path / "pipeline.yaml", {})
+    idle = busy_status() | {"queue": {}, "running": None, "workers": []}
+    assert open_words(None) == open_words(make_overview(config, idle)) == ""
+    one = idle | {"queue": {"queued": {"photos": 1}}}
+    assert open_words(make_overview(config, one)) == "; 1 goes on at the next start"
+    assert open_words(make_overview(config, busy_status())) == "; 8 go on at the next start"
 
 
 def test_a_long_cause_is_cut():
