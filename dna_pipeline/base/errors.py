@@ -167,9 +167,8 @@ class SidecarMissing(JobError):
 class MaskMissing(JobError):
     code = "mask_missing"
     sentence = (
-        "The mask that the job asks for is not there; drop image and mask together, or save the "
-        "mask in `source/` of the failure's folder, as cat.mask.png for cat.png, or where its path "
-        "says, and retry the job."
+        "The mask that the job asks for is not there; save it in `source/` of the failure's "
+        "folder, as cat.mask.png for cat.png, or where its path says, and retry the job."
     )
 
 

@@ -141,7 +141,7 @@ class Submitter:
         text: bytes | None = None,
     ) -> None:
         self._config = config
-        self._free_from = Path.cwd() if follows_paths else None
+        self._follows_paths = follows_paths
         self._document = document
         self._text = text
         inbox = inbox or config.inbox(SUBMIT_INBOX)
@@ -230,7 +230,8 @@ class Submitter:
 
         Raises `ConfigError` if a companion is missing or does not decode.
         """
-        files = CompanionFiles(self._config, self._inbox, "", free_from=self._free_from)
+        free_from = Path.cwd() if self._follows_paths else None
+        files = CompanionFiles(self._config, self._inbox, "", free_from=free_from)
         try:
             sources: dict[Need, Source] = {}
             for spec in _specs(plan):

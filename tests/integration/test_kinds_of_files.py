@@ -53,7 +53,7 @@ def test_the_content_decides_what_a_file_is(studio: Path) -> None:
     (text,) = (studio / "outbox/cut/failed").glob("e-*/ERROR.txt")
     assert "web page" in text.read_text()
     assert "download the image itself" in text.read_text()
-    assert "if it is a PNG" in reasons(ran)["f.jxl"]
+    assert "save it as PNG or JPEG" in reasons(ran)["f.jxl"]
     manifests = [json.loads(p.read_text()) for p in studio.glob("outbox/cut/d-*/manifest.json")]
     assert [(m["input"]["width"], m["input"]["height"]) for m in manifests] == [(64, 96)]
 

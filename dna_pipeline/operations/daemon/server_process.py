@@ -125,7 +125,7 @@ class ServerProcess:
         assert process.stdin and process.stdout
         ipc.follow_stderr(process, logs.relay)
         problem = ""
-        with suppress(OSError):  # it has ended already
+        with suppress(OSError, ValueError):  # it has ended, or its pipe was closed to end it
             process.stdin.write(ipc.encoded(self._settings))
             process.stdin.flush()
         if self._stop.is_set():
