@@ -98,10 +98,12 @@ _SENT = (400, 413, 422, 501, 503)
 def paths() -> dict[str, Schema]:
     """The paths of the old API, as the document has them."""
     documents: dict[str, Schema] = {
-        "/api/health": {"get": _asked("health", "Say whether pictures can be made.", _object())},
-        "/api/model/info": {"get": _asked("model_info", "Describe the model of pictures.", _MODEL)},
+        "/api/health": {"get": _question("health", "Say whether pictures can be made.", _object())},
+        "/api/model/info": {
+            "get": _question("model_info", "Describe the model of pictures.", _MODEL)
+        },
         "/api/triposr/info": {
-            "get": _asked("triposr_info", "Describe the model of meshes.", _MODEL)
+            "get": _question("triposr_info", "Describe the model of meshes.", _MODEL)
         },
         "/api/model/load": {"post": _load("load_model", {"model_path": _TEXT})},
         "/api/triposr/load": {"post": _load("load_triposr", {"chunk_size": _whole(0)})},
@@ -150,7 +152,7 @@ def _operation(
     }  # fmt: skip
 
 
-def _asked(name: str, about: str, schema: Schema) -> Schema:
+def _question(name: str, about: str, schema: Schema) -> Schema:
     return _operation(name, about, _json(schema), (503,))
 
 
