@@ -52,7 +52,7 @@ class LossyRelay:
     def _relay(self, client: socket.socket, loss: str | None) -> None:
         there = (self._server.hostname or "", self._server.port or 0)
         with closing(client), closing(socket.create_connection(there)) as server:
-            limit = 2000 if loss == REQUEST else None
+            limit = 200 if loss == REQUEST else None
             up = threading.Thread(target=_copy, args=(client, server, limit), daemon=True)
             up.start()
             if loss == REQUEST:

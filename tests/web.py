@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import pytest
@@ -18,6 +19,40 @@ from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving import submissions
 
 
+class MovingSite:
+    """A site that is another one in each test, so that the application need not be made anew: that
+    takes longer than most of the tests."""
+
+    current: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.current, name)
+
+    @property
+    def hide(self) -> Any:
+        return _MovingHider(self)
+
+
+class _MovingHider:
+    def __init__(self, site: MovingSite) -> None:
+        self._site = site
+
+    def __call__(self, text: str) -> str:
+        return self._site.current.hide(text)
+
+    def below_folders(self, text: str) -> str:
+        return self._site.current.hide.below_folders(text)
+
+
+SITE = MovingSite()
+
+
+@cache
+def moving_app() -> Any:
+    """The application of `SITE`, which has to be one when this is first called."""
+    return make_app(SITE)  # pyright: ignore[reportArgumentType]
+
+
 @contextmanager
 def client_of(
     config: Config, monkeypatch: pytest.MonkeyPatch | None = None, prober: Any = None
@@ -26,7 +61,8 @@ def client_of(
     that decode."""
     if monkeypatch is not None:
         monkeypatch.setattr(submissions, "Prober", prober)
-    with TestClient(make_app(Site(config)), base_url="http://127.0.0.1:8000") as client:
+    SITE.current = Site(config)
+    with TestClient(moving_app(), base_url="http://127.0.0.1:8000") as client:
         yield client
 
 

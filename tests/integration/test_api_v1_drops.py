@@ -100,6 +100,7 @@ def test_several_images_get_the_same_settings(site: Site, client: TestClient):
     assert "location" not in answer.headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sidecar", "number"),
     [
@@ -131,6 +132,8 @@ def test_a_mask_is_used(site: Site, client: TestClient):
 # --- an inbox ---
 
 
+@pytest.mark.slow
+@pytest.mark.slow
 def test_a_drop_into_an_inbox_has_its_settings_and_its_name(
     make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ):
@@ -180,6 +183,7 @@ def test_no_such_inbox(site: Site, client: TestClient, name: str):
 # --- a token ---
 
 
+@pytest.mark.slow
 def test_the_same_token_makes_nothing_new(site: Site, client: TestClient):
     first = send(client, client_token="abc").json()
     assert first["is_new"]

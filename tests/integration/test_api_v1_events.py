@@ -19,6 +19,8 @@ from dna_pipeline.ledger.queries import Queries
 from tests.integration.conftest import Site
 from tests.web import server_of
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def server(site: Site) -> Iterator[str]:

@@ -34,7 +34,7 @@ CONFIG = """\
 version: 1
 pipelines:
   quick: [{stand_in: {}}]
-  slow: [{stand_in: {seconds: 60}}]
+  slow: [{stand_in: {seconds: 8}}]
 inboxes:
   - {path: in/archive, pipeline: quick}
   - {path: in/kept, name: keeper, pipeline: quick, originals: keep, latest: true}

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from dna_pipeline.interfaces.web.old_api import document as old_api
+from dna_pipeline.interfaces.web.v1.models import Problem
 
 DESCRIPTION = """\
 Send images, follow their jobs, and fetch the results.
@@ -59,6 +60,7 @@ def _make(app: FastAPI) -> dict[str, Any]:
         tags=[*TAGS, old_api.TAG],
     )  # fmt: skip
     document["paths"] |= old_api.paths()
-    document.setdefault("components", {})["securitySchemes"] = _SECURITY
+    document["components"]["schemas"]["Problem"] = Problem.model_json_schema()
+    document["components"]["securitySchemes"] = _SECURITY
     document["security"] = [{}, *({name: []} for name in _SECURITY)]
     return document

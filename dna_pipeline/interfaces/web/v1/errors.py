@@ -27,6 +27,9 @@ ROOT = "/api/v1"
 Answers = dict[int | str, dict[str, Any]]
 Tags = list[str | Enum]
 
+# By its name, since FastAPI would make a validator of the model for each error of each route.
+PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
 _MEANINGS = {
     400: "The request cannot be read.",
     401: "The token is missing or wrong.",
@@ -68,7 +71,7 @@ def not_found(what: str, name: str) -> ApiError:
 def answers(*statuses: int) -> Answers:
     """Declare the errors that a route answers with, besides those that each may have."""
     return {
-        status: {"model": Problem, "description": _MEANINGS[status]}
+        status: {"description": _MEANINGS[status], "content": PROBLEM}
         for status in sorted({*_ALWAYS, *statuses})
     }
 

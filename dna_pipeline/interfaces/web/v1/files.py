@@ -6,16 +6,15 @@ from fastapi import APIRouter, Request, Response
 
 from dna_pipeline.interfaces.web.files import send_file
 from dna_pipeline.interfaces.web.site import Site
-from dna_pipeline.interfaces.web.v1.errors import Answers, Tags, answers
+from dna_pipeline.interfaces.web.v1.errors import PROBLEM, Answers, Tags, answers
 from dna_pipeline.interfaces.web.v1.jobs import JobId, read_job
-from dna_pipeline.interfaces.web.v1.models import Problem
 
 _BYTES = {"schema": {"type": "string", "format": "binary"}}
 _FILE: Answers = {
     200: {"description": "The file.", "content": {"*/*": _BYTES}},
     206: {"description": "A part of the file.", "content": {"*/*": _BYTES}},
     304: {"description": "The client has this very file."},
-    416: {"description": "The file has no such part.", "model": Problem},
+    416: {"description": "The file has no such part.", "content": PROBLEM},
 }
 
 _TAGS: Tags = ["files"]
