@@ -23,10 +23,10 @@ from typing import Any, ClassVar
 
 from dna_pipeline.base.errors import EmptyForeground
 from dna_pipeline.base.files import Artifact, write_bytes
+from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
-from dna_pipeline.execution.worker import process
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
 from dna_pipeline.stages import registry
@@ -97,7 +97,17 @@ def _environment(device: Device) -> dict[str, Any]:
     return {"stand_in": True, "device": device.name, "gpu": None}
 
 
+def worker() -> None:
+    """Run the worker, with a device that needs no torch."""
+    from dna_pipeline.execution.worker import process  # the daemon has no need of it
+
+    process.choose_device = _device
+    process.environment = _environment
+    process.main()
+
+
 def main() -> None:
+    collect_seldom()  # as `dna_pipeline/__main__.py` does
     registry.STAGES["stand_in"] = "stand_in:StandIn"
     if sys.argv[1:2] == ["do"]:
         from dna_pipeline.interfaces.cli.main import main as command
@@ -108,9 +118,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
         return
-    process.choose_device = _device
-    process.environment = _environment
-    process.main()
+    worker()
 
 
 if __name__ == "__main__":

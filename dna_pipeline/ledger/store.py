@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import secrets
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -72,7 +72,7 @@ class Ledger:
 
 def new_id() -> str:
     """Draw a random id: 32 hexadecimal digits."""
-    return uuid.uuid4().hex
+    return secrets.token_hex(16)
 
 
 def _ledger_id(session: Session, requested: str | None) -> str:

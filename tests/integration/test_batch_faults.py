@@ -410,11 +410,11 @@ def take_others(
     tried: list[str] = []
     real = claims.claim_file
 
-    def take(source: Path, target_dir: Path, expected: Any) -> FileStat | None:
+    def take(source: Path, target: Path, expected: Any) -> FileStat | None:
         tried.append(source.name)
         if source.name == name:
             raise error()
-        return real(source, target_dir, expected)
+        return real(source, target, expected)
 
     monkeypatch.setattr(claims, "claim_file", take)
     return tried

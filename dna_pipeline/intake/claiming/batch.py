@@ -311,7 +311,7 @@ class BatchClaimer:
         batch.by_source = self._claims(batch.plan, batch.stats, batch.row["id"])
         batch.own = self._own_claim(batch)
         batch.claimed_places = {
-            file.place: claim.folder / file.name
+            file.place: claim.place(file)
             for claim in batch.group
             for file in claim.files
             if file.is_moved

@@ -62,6 +62,7 @@ class Claim:
         hashes: by name, hashes of the files that were read.
         companion_stats: by absolute path, status at the last look of companions that are copied
             once the sidecar was read.
+        image: the image in the claim; None if it has none.
         is_waiting: True while a companion that it needs cannot be looked for or read.
         gives_up: True once that has lasted so long that its job fails.
     """
@@ -78,16 +79,22 @@ class Claim:
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
     companion_stats: Stats = field(default_factory=dict[str, FileStat])
+    image: Path | None = field(init=False)
     is_waiting: bool = False
     gives_up: bool = False
+
+    def __post_init__(self) -> None:
+        self.image = self.path("image")
 
     def path(self, role: str) -> Path | None:
         """Path in the claim of the file with that role; None if there is none."""
         return next((self.folder / file.name for file in self.files if file.role == role), None)
 
-    @property
-    def image(self) -> Path | None:
-        return self.path("image")
+    def place(self, file: InputFile) -> Path:
+        """Path in the claim of one of its files."""
+        if file.role == "image" and self.image is not None:
+            return self.image
+        return self.folder / file.name
 
     @property
     def pictures(self) -> list[InputFile]:

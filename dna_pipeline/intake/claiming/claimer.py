@@ -232,12 +232,12 @@ def _stats_of(files: Iterable[InputFile]) -> Stats:
 def _move(claim: Claim, file: InputFile) -> None:
     assert isinstance(file.source, Path)
     assert file.stat is not None
-    if (stat := claims.claim_file(file.source, claim.folder, file.stat)) is not None:
+    if (stat := claims.claim_file(file.source, claim.place(file), file.stat)) is not None:
         claim.stats[file.name] = stat
 
 
 def _copy(claim: Claim, file: InputFile, *, is_durable: bool) -> None:
-    target = claim.folder / file.name
+    target = claim.place(file)
     assert file.source is not None
     if not isinstance(stream := file.source, Path):
         write_atomic(target, lambda writer: shutil.copyfileobj(stream, writer))
@@ -271,7 +271,7 @@ def hash_files(claim: Claim) -> None:
     try:
         for file in claim.files:
             if file.role not in QUOTED_ROLES and file.name not in claim.hashes:
-                claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
+                claim.hashes[file.name] = claims.hash_in_place(claim.place(file))
     except claims.Changed:
         claim.hashes.clear()  # the others may change too before the claim has settled
         raise

@@ -124,8 +124,8 @@ def list_claims(inbox: Path, ledger_id: str) -> list[str]:
     return folders_in(claim_root(inbox, ledger_id))
 
 
-def claim_file(source: Path, target_dir: Path, expected: FileStat) -> FileStat | None:
-    """Rename a file into its claim, under its own name.
+def claim_file(source: Path, target: Path, expected: FileStat) -> FileStat | None:
+    """Rename a file to its place in its claim.
 
     For an image this rename is the claim itself: if two processes try, one succeeds. A call that
     is repeated after its success finds the file in the claim and touches nothing.
@@ -141,7 +141,6 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> FileStat |
         Lost, Busy: the file was not moved. Changed: it is not as expected, and was left alone.
         Refused: a symbolic link, not a regular file, or on another file system.
     """
-    target = target_dir / source.name
     if (there := _lstat(target)) is not None:
         if FileStat.of(there).same_file(expected):
             return _if_unchanged(there, expected)

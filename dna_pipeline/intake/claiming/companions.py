@@ -111,7 +111,7 @@ def _remove_copies(claim: Claim, files: tuple[InputFile, ...]) -> None:
     """Take companions out of a claim again, so that it has only these files."""
     for file in claim.files:
         if file not in files:
-            remove_file(claim.folder / file.name)
+            remove_file(claim.place(file))
             del claim.stats[file.name]
     claim.files = files
 
@@ -127,7 +127,7 @@ def require_decodable(claim: Claim, prober: Prober) -> None:
     """Decode the companions in a claim. Raises `MaskUnreadable` for one that cannot be read."""
     for file in claim.pictures:
         if file.role != "image":
-            answer = prober.probe(claim.folder / file.name)
+            answer = prober.probe(claim.place(file))
             if isinstance(answer, JobError):
                 raise fault_of(file, answer)
 
@@ -174,7 +174,7 @@ def copy_into(claim: Claim, sources: Sources) -> None:
     """Copy companions into a claim, and make them durable. Raises `ClaimError` and OSError."""
     for file in named_files(claim.files, sources):
         assert isinstance(file.source, Path)
-        target = claim.folder / file.name
+        target = claim.place(file)
         copied = claims.snapshot(file.source, target)
         claim.hashes[file.name] = copied
         claim.stats[file.name] = FileStat.of(target.lstat())

@@ -94,7 +94,7 @@ class Settling:
 
     def _decode(self, claim: Claim, file: InputFile, times: _Times, now: float) -> bool:
         """Decode an image or a companion in a claim; False if it may still be written."""
-        path = claim.folder / file.name
+        path = claim.place(file)
         answer = self._prober.probe(path)
         if incomplete_until(path, answer, times.changed, now) is not None:
             times.at = max(times.at, now + 0.5)
@@ -114,5 +114,5 @@ def _stats(claim: Claim) -> Stats:
     stats: Stats = {}
     for file in claim.files:
         with suppress(FileNotFoundError):
-            stats[file.name] = FileStat.of((claim.folder / file.name).lstat())
+            stats[file.name] = FileStat.of(claim.place(file).lstat())
     return stats

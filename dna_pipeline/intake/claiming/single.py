@@ -68,8 +68,11 @@ class SingleClaimer:
         with self._claimer.flushing(group) as flush:
             claimed = [claim for claim in group if self._fetch(claim, flush)]
             self._claimer.sync(claimed, flush)
-        moving = [claim for claim in claimed if not claim.is_as_expected]
-        moving += self.finish([claim for claim in claimed if claim.is_as_expected])
+        still: list[Claim] = []
+        moving: list[Claim] = []
+        for claim in claimed:
+            (still if claim.is_as_expected else moving).append(claim)
+        moving += self.finish(still)
         # At last, since an error in a rollback must not keep the others from their commit.
         if len(claimed) < len(group):
             self._claimer.roll_back([claim for claim in group if claim not in claimed])

@@ -86,7 +86,7 @@ def test_no_claim_without_an_inbox(tmp_path: Path) -> None:
 
 def test_take_moves_the_very_file(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
-    taken = claim_file(inbox / "cat.png", target, expected)
+    taken = claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert taken is not None
     assert taken.same_content(expected)
     assert (target / "cat.png").read_bytes() == b"cat"
@@ -95,16 +95,16 @@ def test_take_moves_the_very_file(inbox: Path, target: Path) -> None:
 
 def test_take_of_a_name_that_is_not_utf8(inbox: Path, target: Path) -> None:
     source = inbox / os.fsdecode(b"caf\xe9.png")
-    taken = claim_file(source, target, put(source))
+    taken = claim_file(source, target / source.name, put(source))
     assert [os.fsencode(path.name) for path in target.iterdir()] == [b"caf\xe9.png"]
     assert taken is not None
 
 
 def test_take_repeated_touches_nothing(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
-    claim_file(inbox / "cat.png", target, expected)
+    claim_file(inbox / "cat.png", target / "cat.png", expected)
     put(inbox / "cat.png", b"the next one")
-    again = claim_file(inbox / "cat.png", target, expected)
+    again = claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert again is not None
     assert (target / "cat.png").read_bytes() == b"cat"
     assert (inbox / "cat.png").read_bytes() == b"the next one"
@@ -114,7 +114,7 @@ def test_take_never_overwrites_in_the_claim(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
     put(target / "cat.png", b"another")
     with pytest.raises(Refused):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert (target / "cat.png").read_bytes() == b"another"
     assert (inbox / "cat.png").read_bytes() == b"cat"
 
@@ -123,21 +123,21 @@ def test_a_file_that_is_gone_is_lost(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
     (inbox / "cat.png").unlink()
     with pytest.raises(Lost):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
 
 
 def test_a_file_lost_at_the_last_moment(inbox: Path, target: Path, monkeypatch) -> None:
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, (inbox / "cat.png").unlink)
     with pytest.raises(Lost):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
 
 
 def test_a_rename_that_says_no_such_file_but_was_done(inbox: Path, target: Path, monkeypatch):
     """NFS repeats a call whose answer was lost."""
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, lambda: (inbox / "cat.png").replace(target / "cat.png"))
-    assert claim_file(inbox / "cat.png", target, expected) is not None
+    assert claim_file(inbox / "cat.png", target / "cat.png", expected) is not None
 
 
 def test_of_many_that_take_one_file_one_gets_it(inbox: Path) -> None:
@@ -149,7 +149,7 @@ def test_of_many_that_take_one_file_one_gets_it(inbox: Path) -> None:
     def race(target: Path) -> None:
         barrier.wait()
         try:
-            claim_file(inbox / "cat.png", target, expected)
+            claim_file(inbox / "cat.png", target / "cat.png", expected)
             outcomes.append("taken")
         except Lost:
             outcomes.append("lost")
@@ -167,7 +167,7 @@ def test_a_file_that_may_not_be_moved_is_busy(inbox, target, monkeypatch, code: 
     expected = put(inbox / "cat.png")
     monkeypatch.setattr(Path, "rename", failing(code))
     with pytest.raises(Busy, match=r"cat\.png: "):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert (inbox / "cat.png").exists()
 
 
@@ -175,10 +175,10 @@ def test_errors_of_the_environment_stay_what_they_are(inbox, target, monkeypatch
     expected = put(inbox / "cat.png")
     monkeypatch.setattr(Path, "rename", failing(errno.ENOSPC))
     with pytest.raises(OSError, match="No space"):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
     monkeypatch.setattr(Path, "rename", failing(errno.EXDEV))
     with pytest.raises(Refused, match="another file system"):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
 
 
 def test_links_and_folders_are_left_alone(inbox: Path, target: Path, tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_links_and_folders_are_left_alone(inbox: Path, target: Path, tmp_path: P
     (inbox / "dir.png").mkdir()
     for name in ("cat.png", "dir.png"):
         with pytest.raises(Refused):
-            claim_file(inbox / name, target, expected)
+            claim_file(inbox / name, target / name, expected)
     assert (inbox / "cat.png").is_symlink()
     assert (inbox / "dir.png").is_dir()
     assert list(target.iterdir()) == []
@@ -209,7 +209,7 @@ def test_what_is_swapped_in_after_the_look_is_put_back(
 
     before_rename(monkeypatch, swap)
     with pytest.raises(Refused):
-        claim_file(source, target, expected)
+        claim_file(source, target / source.name, expected)
     assert source.is_symlink() if kind == "link" else source.is_dir()
     assert secret.read_bytes() == b"secret"
     assert list(target.iterdir()) == []
@@ -219,7 +219,7 @@ def test_a_file_that_changed_before_is_left_to_its_writer(inbox: Path, target: P
     expected = put(inbox / "cat.png")
     put(inbox / "cat.png", b"grown")
     with pytest.raises(Changed):
-        claim_file(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert (inbox / "cat.png").read_bytes() == b"grown"
 
 
@@ -228,7 +228,7 @@ def test_a_file_that_changed_at_the_last_moment_is_taken_and_told(
 ) -> None:
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, lambda: put(inbox / "cat.png", b"grown"))
-    taken = claim_file(inbox / "cat.png", target, expected)
+    taken = claim_file(inbox / "cat.png", target / "cat.png", expected)
     assert taken is None
     assert (target / "cat.png").read_bytes() == b"grown"
 
