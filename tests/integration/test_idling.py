@@ -32,8 +32,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     for limit in ("INTERVAL_S", "COST_SHARE", "COUNTS_SHARE"):
         monkeypatch.setattr(status_file, limit, 0)
     daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
-    daemon._make_folders()
-    with daemon._opened(lambda _: None):
+    with daemon._folders(), daemon._opened(lambda _: None):
         while not daemon.intake.is_quiet:
             time.sleep(0.01)
         for _ in range(3):
@@ -47,11 +46,11 @@ def asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     heard: list[str] = []
 
     def listen(owner: Any, name: str) -> None:
-        real: Callable[[], Any] = getattr(owner, name)
+        real: Callable[..., Any] = getattr(owner, name)
 
-        def ask() -> Any:
+        def ask(*args: Any) -> Any:
             heard.append(name)
-            return real()
+            return real(*args)
 
         monkeypatch.setattr(owner, name, ask)
 
