@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from socket import socket
 from types import FrameType
+from typing import Any
 
 import structlog
 import uvicorn
@@ -241,12 +242,13 @@ def _uploads_kept_in(folder: Path) -> Generator[None]:
     keep their files, for one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    usual = formparsers.SpooledTemporaryFile
-    formparsers.SpooledTemporaryFile = partial(usual, dir=folder)
+    starlette: Any = formparsers  # whose types do not tell of the name
+    usual = starlette.SpooledTemporaryFile
+    starlette.SpooledTemporaryFile = partial(usual, dir=folder)
     try:
         yield
     finally:
-        formparsers.SpooledTemporaryFile = usual
+        starlette.SpooledTemporaryFile = usual
 
 
 def _warnings(options: Options) -> list[str]:
