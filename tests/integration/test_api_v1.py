@@ -45,8 +45,10 @@ def failed(site: Site, detail: str = "for a reason") -> Job:
     return job
 
 
-@pytest.mark.slow
 # --- jobs ---
+
+
+@pytest.mark.slow
 def test_jobs_come_in_pages(site: Site, client: TestClient):
     jobs = dropped(site, *(f"{n}.png" for n in range(5)))
     seen: list[str] = []
@@ -203,8 +205,10 @@ def test_strange_names_are_no_jobs(client: TestClient, text: str):
     assert client.get(f"/api/v1/jobs?inbox={text}").status_code == 200
 
 
-@pytest.mark.slow
 # --- batches ---
+
+
+@pytest.mark.slow
 def test_a_batch_is_paused_resumed_and_cancelled(site: Site, client: TestClient):
     site.put("cat.png.yaml", TWO)
     dropped(site, "cat.png")
@@ -285,8 +289,10 @@ def test_inboxes(client: TestClient):
     assert inbox["url"] == "/api/v1/inboxes/in/drops"
 
 
-@pytest.mark.slow
 # --- the server's folders ---
+
+
+@pytest.mark.slow
 def test_no_answer_has_a_path_of_the_server(site: Site, client: TestClient):
     failed(site, f"{site.root}/x/y: {site.config.outbox}")
     site.put("dog.png.yaml", f"{TWO}\nmeta: {{scene: {site.root}/scene.blend}}")

@@ -133,7 +133,6 @@ def test_a_mask_is_used(site: Site, client: TestClient):
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_a_drop_into_an_inbox_has_its_settings_and_its_name(
     make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
 ):

@@ -13,7 +13,7 @@ from tests.serving import PIPELINE_YAML
 
 
 @pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.yaml").write_text(PIPELINE_YAML)
     return tmp_path
 

@@ -100,7 +100,7 @@ def with_more_routes(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Server]]:
+def serve() -> Iterator[Callable[..., Server]]:
     """Starts a server in a thread of this process."""
     running: list[tuple[Server, threading.Thread]] = []
 
@@ -505,7 +505,9 @@ def test_each_odd_request_is_refused(serve: Callable[..., Server], config: Confi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at the open file by /proc")
-def test_a_large_upload_lies_in_the_data_folder_until_it_is_read(serve, config: Config) -> None:
+def test_a_large_upload_lies_in_the_data_folder_until_it_is_read(
+    serve: Callable[..., Server], config: Config
+) -> None:
     usual = tempfile.gettempdir()
     server = serve(config)
     assert tempfile.gettempdir() == usual, "others find each other's locks there"

@@ -84,6 +84,7 @@ class Claim:
     gives_up: bool = False
 
     def __post_init__(self) -> None:
+        # Kept, since intake asks for it several times for each file, and paths are slow to build.
         self.image = self.path("image")
 
     def path(self, role: str) -> Path | None:

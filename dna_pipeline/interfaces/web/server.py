@@ -242,7 +242,7 @@ def _uploads_kept_in(folder: Path) -> Generator[None]:
     keep their files, for one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    starlette: Any = formparsers  # whose types do not tell of the name
+    starlette: Any = formparsers  # its type information does not export the name
     usual = starlette.SpooledTemporaryFile
     starlette.SpooledTemporaryFile = partial(usual, dir=folder)
     try:

@@ -114,7 +114,7 @@ def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None
 
 
 class KeptInboxes:
-    """The locks of `hold_kept` for inboxes that may change, or come back, while the daemon runs.
+    """The locks of `hold_kept`, for inboxes that are reconfigured or unreachable for a while.
 
     Args:
         data: the daemon's data folder.
@@ -129,7 +129,7 @@ class KeptInboxes:
         self._changing = threading.Lock()
 
     def hold(self, inboxes: Iterable[tuple[str, Path]]) -> None:
-        """Hold the locks of these inboxes and no others; of those that can be reached.
+        """Hold the locks of those of these inboxes that can be reached, and release all others.
 
         Raises:
             Locked: a daemon on another data folder watches one of them; the locks are as before.
@@ -149,10 +149,10 @@ class KeptInboxes:
             self._names = names
 
     def look(self, folder: Path) -> Reach:
-        """Test whether a folder can be reached, and lock an inbox that could not be before.
+        """Test whether a folder can be reached. An inbox that is not locked yet is locked now.
 
-        One that another daemon has locked meanwhile is `silent`, so that nothing is taken from it.
-        Safe to call from any thread.
+        An inbox that another daemon has locked meanwhile is reported as `silent`, with that as the
+        reason: intake takes nothing from it and asks again later. Safe to call from any thread.
         """
         reach = self._look(folder)
         if not reach.is_there or folder not in self._names or folder in self._held:
@@ -193,7 +193,7 @@ def _kept_lock(inbox: Path) -> Path:
 
 
 def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
-    # Not for one thread alone: the lock is let go by another one than took it.
+    # One thread may acquire the lock and another release it.
     lock = FileLock(place.with_suffix(".lock"), thread_local=False)
     info_file = place.with_suffix(".json")
     try:
