@@ -116,14 +116,6 @@ def test_double_click_makes_one_job(browser: Browser, config: Config) -> None:
     assert "was queued before" in " ".join(map(text_of, answers))
 
 
-def test_other_origin_is_refused(browser: Browser, config: Config) -> None:
-    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert browser.drop([("cat.png", picture())], headers=headers).status == 403
-        for path in ("/results/12345678/retry", "/models/load", "/queue/pause"):
-            assert browser.request("POST", path, b"", headers).status == 403
-    assert jobs(config) == []
-
-
 def test_hostile_names_and_texts_are_shown_as_text(browser: Browser) -> None:
     yaml = f"pipeline: '{HOSTILE[:25]}'\n".encode()
     files = [
