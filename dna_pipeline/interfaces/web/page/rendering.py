@@ -28,7 +28,7 @@ CSP = (
 )
 CSP_WITH_MESH = (
     "default-src 'self'; img-src 'self' data: blob:; connect-src 'self' data: blob:; "
-    "script-src 'self' 'wasm-unsafe-eval' blob:; worker-src 'self' blob:; "
+    "script-src 'self' 'wasm-unsafe-eval'; worker-src 'self' blob:; "
     "style-src 'self' 'unsafe-inline'; object-src 'none'; base-uri 'none'; form-action 'self'; "
     "frame-ancestors 'none'"
 )
