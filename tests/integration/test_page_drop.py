@@ -33,6 +33,7 @@ models:
 pipelines:
   restyle: [{{img2img: {{model: sd15, steps: 12}}}}]
   mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
+  painted: [{{img2img: {{model: sd15, prompt: a clay figurine, negative_prompt: text}}}}]
 inboxes: [{{path: in, pipeline: restyle}}]
 """
 HX = {"HX-Request": "true"}
@@ -190,6 +191,33 @@ def test_form_of_an_earlier_job(browser: Browser, config: Config) -> None:
 
 
 class TestRetry:
+def test_prompt_that_is_to_be_empty_is_empty(browser: Browser, config: Config) -> None:
+    assert 'name="emptied" value="img2img.prompt">' in browser.get("/drop").body.decode()
+    fields = {"pipeline": "painted", "emptied": "img2img.prompt"}
+    browser.drop([("cat.png", picture())], fields)
+    (job,) = jobs(config)
+    params = job["stages"][0]["params"]
+    assert (params["prompt"], params["negative_prompt"]) == ("", "text")
+    assert "prompt: ''" in job["drop"]["sidecar_text"].replace('"', "'")
+    again = browser.get(f"/drop?from={job['id']}").body.decode()
+    assert 'name="emptied" value="img2img.prompt" checked>' in again
+    assert 'name="emptied" value="img2img.negative_prompt">' in again
+
+
+def test_prompt_with_a_text_is_not_emptied(browser: Browser, config: Config) -> None:
+    fields = {"img2img.prompt": "clay", "emptied": "img2img.prompt"}
+    answer = browser.drop([("cat.png", picture())], fields)
+    assert answer.status == 422 and jobs(config) == []
+    assert "has a text, and is ticked to be empty" in text_of(answer)
+    assert 'value="img2img.prompt" checked>' in answer.body.decode()
+    assert ">\nclay</textarea>" in answer.body.decode()
+
+
+def test_only_prompts_can_be_emptied(browser: Browser, config: Config) -> None:
+    browser.drop([("cat.png", picture())], {"emptied": "img2img.steps"})
+    assert jobs(config)[0]["stages"][0]["params"]["steps"] == 12
+
+
     @pytest.fixture
     def daemon(self, config: Config) -> Iterator[StandIn]:
         with StandIn(config).running() as stand_in:
