@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import threading
 import uuid
@@ -32,8 +33,8 @@ models:
   matte: {{provider: border_key}}
 pipelines:
   restyle: [{{img2img: {{model: sd15, steps: 12}}}}]
-  mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
   painted: [{{img2img: {{model: sd15, prompt: a clay figurine, negative_prompt: text}}}}]
+  mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
 inboxes: [{{path: in, pipeline: restyle}}]
 """
 HX = {"HX-Request": "true"}
@@ -190,7 +191,6 @@ def test_form_of_an_earlier_job(browser: Browser, config: Config) -> None:
     assert 'name="img2img.steps" value=""' in body  # as the pipeline has it
 
 
-class TestRetry:
 def test_prompt_that_is_to_be_empty_is_empty(browser: Browser, config: Config) -> None:
     assert 'name="emptied" value="img2img.prompt">' in browser.get("/drop").body.decode()
     fields = {"pipeline": "painted", "emptied": "img2img.prompt"}
@@ -218,6 +218,7 @@ def test_only_prompts_can_be_emptied(browser: Browser, config: Config) -> None:
     assert jobs(config)[0]["stages"][0]["params"]["steps"] == 12
 
 
+class TestRetry:
     @pytest.fixture
     def daemon(self, config: Config) -> Iterator[StandIn]:
         with StandIn(config).running() as stand_in:
@@ -288,6 +289,33 @@ def test_only_prompts_can_be_emptied(browser: Browser, config: Config) -> None:
         assert "Missing:" in page and "Load now sd15" in page
         browser.urlencoded("/models/load", {"model": "sd15"})
         wait_for(lambda: "sd15 is loaded on cpu" in text_of(browser.get("/models?load=1", **HX)))
+
+    def test_states_of_models(self, browser: Browser, config: Config, daemon: StandIn) -> None:
+        assert text_of(browser.get("/models")).count("Not loaded") == 4
+        sd15 = {"name": "sd15", "state": "loaded", "device": "cuda:1",
+                "since": "2026-11-29T16:55:31Z", "bytes": 2 << 30}  # fmt: skip
+        triposr = {**sd15, "name": "triposr", "state": "loading", "bytes": None}
+        worker = {"worker": "local-1", "device": "cuda:1", "dtype": "float16", "gpu": None,
+                  "jobs": [], "models": [sd15, triposr]}  # fmt: skip
+        status = {"daemon": {"pid": 1}, "workers": [worker], "queue": {},
+                  "loading": {"model": "triposr", "number": 2, "of": 2}}  # fmt: skip
+        (config.outbox / "status.json").write_text(json.dumps(status))
+        (page,) = wait_for(lambda: states_of(text_of(browser.get("/models"))))
+        assert "Loaded on cuda:1, 2 GiB, since 2026-11-29 16:55 UTC" in page
+        assert "Loading on cuda:1, since" in page and page.count("Not loaded") == 2
+        browser.urlencoded("/models/load", {"model": "sd15"})
+        part = browser.get("/models?load=1", **HX).body.decode()
+        for number, state in enumerate(("Loaded", "Not loaded", "Loading", "Not loaded"), 1):
+            place = f'id="state-{number}" hx-swap-oob="true">{state}'
+            assert place in part
+        queue = text_of(browser.get("/"))
+        assert "Loading triposr (2 of 2) before the first job." in queue
+        assert "sd15 loaded on cuda:1, 2 GiB · triposr loading on cuda:1" in queue
+
+
+def states_of(page: str) -> list[str]:
+    """The view of the models, once it has the new status."""
+    return [page] if "Loaded on" in page else []
 
 
 def test_models_name_no_path_of_the_server(browser: Browser, config: Config) -> None:
