@@ -32,6 +32,7 @@ from dna_pipeline.execution.protocol import (
     JobEvent,
     JobFailed,
     MemoryUse,
+    ModelsLoaded,
     Order,
     Phase,
     Progress,
@@ -64,7 +65,8 @@ class Dispatcher:
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
-        workers: device, number type, GPU and memory of each worker that is ready, by its name.
+        workers: device, number type, GPU, memory and models of each worker that is ready, by its
+            name.
     """
 
     def __init__(
@@ -188,6 +190,9 @@ class Dispatcher:
                 self.workers[event.worker] = facts
                 self.scheduler.device_available()
                 log.info("worker.ready", worker=event.worker, **facts)
+            case ModelsLoaded():
+                if event.worker in self.workers:
+                    self.workers[event.worker]["models"] = [asdict(m) for m in event.models]
             case WorkerEnded():
                 self._on_worker_ended(event)
             case TaskDone() | TaskFailed():

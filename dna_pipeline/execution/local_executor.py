@@ -25,6 +25,7 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
+    ModelsLoaded,
     Order,
     Phase,
     Task,
@@ -370,7 +371,7 @@ class _Child:
             with self._lock:
                 self._check(event)
                 self._note(event)
-            is_named = isinstance(event, WorkerReady | Phase | JobFailed)
+            is_named = isinstance(event, WorkerReady | ModelsLoaded | Phase | JobFailed)
             self._put(replace(event, worker=self._name) if is_named else event)
 
     def _report_end(self) -> None:

@@ -192,6 +192,34 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that a worker has, or is about to have.
+
+    Attributes:
+        state: `loading` until its weights are on the device.
+        device: as torch names it.
+        since: begin of that state, RFC 3339 in UTC.
+        bytes: memory of the device that its loading took; None where that is not known.
+    """
+
+    name: Text
+    state: Literal["loading", "loaded"]
+    device: Text
+    since: Text
+    bytes: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsLoaded:
+    """All models of a worker, sent whenever one of them is loaded or forgotten."""
+
+    kind: ClassVar[str] = "models_loaded"
+    models: tuple[LoadedModel, ...]
+    worker: str = ""
+    """Its name, which the executor gives it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Phase:
     """The start of a phase of a stage; a phase that lasts longer than `limit_s` counts as hung."""
 
@@ -315,11 +343,12 @@ class WorkerEnded:
 
 JobEvent = Phase | Progress | StageDone | JobDone | JobFailed
 TaskEnd = TaskDone | TaskFailed
-Event = WorkerReady | JobEvent | TaskEnd | WorkerEnded
+Event = WorkerReady | ModelsLoaded | JobEvent | TaskEnd | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
     cls.kind: cls
     for cls in (
-        WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, TaskDone, TaskFailed,
+        WorkerReady, ModelsLoaded, Phase, Progress, StageDone, JobDone, JobFailed, TaskDone,
+        TaskFailed,
     )
 }  # fmt: skip
 """The events that a worker sends itself, by their names in messages."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dna_pipeline.base.quantities import number_of
+from dna_pipeline.base.quantities import number_of, size
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -117,6 +117,30 @@ class DeviceState:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerModel:
+    """A model at a worker.
+
+    Attributes:
+        state: `loading` or `loaded`.
+        since: begin of that state, RFC 3339 in UTC.
+        bytes: memory of the device that it took; None where that is not known.
+    """
+
+    name: str
+    state: str
+    device: str
+    since: str
+    worker: str = ""
+    bytes: int | None = None
+
+    @property
+    def words(self) -> str:
+        """`loaded on cuda:0, 2.1 GB`, or `loading on cpu`."""
+        memory = "" if self.bytes is None else f", {size(self.bytes)}"
+        return f"{self.state} on {self.device}{memory}"
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of daemon and queue at one instant.
 
@@ -131,6 +155,7 @@ class Overview:
             server, if it does not run, and about receivers of notifications that are behind.
         loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
+        models: the models that workers have or are loading; all others are not loaded.
     """
 
     outbox: str
@@ -150,6 +175,7 @@ class Overview:
     remarks: tuple[str, ...] = ()
     server: str | None = None
     loading: str = ""
+    models: tuple[WorkerModel, ...] = ()
 
     @property
     def held(self) -> int:
@@ -182,6 +208,16 @@ def make_overview(config: Config, status: Record) -> Overview:
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
         loading=loading_words(status),
+        models=make_models(status),
+    )
+
+
+def make_models(status: Record) -> tuple[WorkerModel, ...]:
+    """Make values from the models of all workers."""
+    return tuple(
+        _one(WorkerModel, {**model, "worker": worker["worker"]})
+        for worker in status.get("workers", ())
+        for model in worker.get("models", ())
     )
 
 

@@ -104,6 +104,7 @@ def print_status(fields: Record) -> None:
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     from dna_pipeline.operations.overview import (
         make_holds,
+        make_models,
         make_remarks,
         make_waiting,
         server_url,
@@ -112,6 +113,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield "daemon", _daemon(fields["daemon"])
     if (url := server_url(fields)) is not None:
         yield "server", url
+    yield from (("model", f"{model.name} {model.words}") for model in make_models(fields))
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
