@@ -153,6 +153,7 @@ class Task:
             pictures of results that people look through.
         model: the name of that model.
         thumbnails, sheet: what is to be drawn.
+        worker: name of the worker that is to do it; "" for any.
     """
 
     id: str
@@ -160,6 +161,7 @@ class Task:
     model: str = ""
     thumbnails: tuple[ThumbnailOrder, ...] = ()
     sheet: SheetOrder | None = None
+    worker: str = ""
 
     @classmethod
     def from_message(cls, message: ipc.Message) -> Task:
@@ -187,6 +189,16 @@ class WorkerReady:
     device: str
     dtype: str
     environment: dict[str, Any]
+    worker: str = ""
+    """Its name, which the executor gives it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsLoaded:
+    """The names of all models that the worker has loaded now, after that has changed."""
+
+    kind: ClassVar[str] = "models_loaded"
+    models: tuple[Text, ...]
     worker: str = ""
     """Its name, which the executor gives it."""
 
@@ -273,12 +285,14 @@ class TaskDone:
     Attributes:
         facts: of a self-test, those of the device: see `execution/worker/device.py: facts`. Of
             thumbnails, `failed`: the sources of those that could not be made.
+        worker: name of the process that did it, which the executor gives it.
     """
 
     kind: ClassVar[str] = "task_done"
     task: str
     seconds: FiniteFloat
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,11 +329,12 @@ class WorkerEnded:
 
 JobEvent = Phase | Progress | StageDone | JobDone | JobFailed
 TaskEnd = TaskDone | TaskFailed
-Event = WorkerReady | JobEvent | TaskEnd | WorkerEnded
+Event = WorkerReady | ModelsLoaded | JobEvent | TaskEnd | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
     cls.kind: cls
     for cls in (
-        WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, TaskDone, TaskFailed,
+        WorkerReady, ModelsLoaded, Phase, Progress, StageDone, JobDone, JobFailed, TaskDone,
+        TaskFailed,
     )
 }  # fmt: skip
 """The events that a worker sends itself, by their names in messages."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dna_pipeline.base.quantities import number_of
+from dna_pipeline.base.quantities import about, number_of
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class RunningJob:
     steps: int
     fraction: float
     eta_s: float | None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,29 @@ class DeviceState:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker with its device.
+
+    Attributes:
+        worker: name of its process.
+        device: before it has one, as `runtime.device` names it.
+        state: as in `execution/worker_state.py: State`.
+        models: names of the models that it has loaded.
+        problem: the reason why it did not get its device; None if it did.
+    """
+
+    worker: str = ""
+    device: str = ""
+    state: str = "idle"
+    dtype: str | None = None
+    gpu: str | None = None
+    models: tuple[str, ...] = ()
+    problem: str | None = None
+    memory_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of daemon and queue at one instant.
 
@@ -131,6 +155,8 @@ class Overview:
             server, if it does not run, and about receivers of notifications that are behind.
         loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
+        workers: all workers, in the order of `runtime.device`.
+        delay: the job that lets others pass, as a sentence; "" if none does.
     """
 
     outbox: str
@@ -150,6 +176,8 @@ class Overview:
     remarks: tuple[str, ...] = ()
     server: str | None = None
     loading: str = ""
+    workers: tuple[WorkerInfo, ...] = ()
+    delay: str = ""
 
     @property
     def held(self) -> int:
@@ -182,6 +210,29 @@ def make_overview(config: Config, status: Record) -> Overview:
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
         loading=loading_words(status),
+        workers=make_workers(status),
+        delay=delay_words(status),
+    )
+
+
+def make_workers(status: Record) -> tuple[WorkerInfo, ...]:
+    """Make values from the field `workers`."""
+    return tuple(
+        _one(WorkerInfo, entry | {"models": tuple(entry.get("models", ()))})
+        for entry in status.get("workers", ())
+    )
+
+
+def delay_words(status: Record) -> str:
+    """Describe the field `delayed`: `jobs with sd15 come before 0d3a987e (anime), which starts
+    after 4 min of them at most`; "" if no job lets others pass."""
+    delay: Record | None = status.get("delayed")
+    if delay is None:
+        return ""
+    left = about(max(delay["limit_s"] - delay["passed_s"], 0.0)).removeprefix("about ")
+    return (
+        f"jobs with {', '.join(delay['first'])} come before {delay['job'][:8]} "
+        f"({', '.join(delay['models'])}), which starts after {left} of them at most"
     )
 
 
@@ -207,6 +258,10 @@ def make_remarks(status: Record) -> Iterator[str]:
     server: Record = status.get("server") or {}
     if problem := server.get("problem"):
         yield f"the HTTP server does not run: {problem}; it is started again now and then"
+    workers = make_workers(status)
+    for worker in workers if len(workers) > 1 else ():
+        if worker.problem is not None:
+            yield f"{worker.device} is not used: {worker.problem}; the other devices go on"
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"
@@ -246,7 +301,9 @@ def ended_at(job: EndedJob) -> datetime | None:
 
 
 def _running(status: Record) -> tuple[RunningJob, ...]:
-    """All running jobs. One that no worker has begun yet is the field `running` alone."""
+    """All running jobs. Older daemons wrote the first one, and those of each worker."""
+    if "running_jobs" in status:
+        return _all(RunningJob, status["running_jobs"])
     jobs = [job for worker in status.get("workers", ()) for job in worker["jobs"]]
     first = status.get("running")
     if first is not None and first["job"] not in {job["job"] for job in jobs}:

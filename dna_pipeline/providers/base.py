@@ -278,11 +278,13 @@ class ModelCache:
     Args:
         is_one_of_many: true for the names of models of which only one is kept. A folder may hold
             more checkpoints than fit into memory, which on a CPU would end the process.
+        on_change: called with the names of all loaded models after each change of them.
     """
 
     _providers: Mapping[str, Provider]
     device: Device
     _is_one_of_many: Callable[[str], bool] = lambda _: False
+    _on_change: Callable[[tuple[str, ...]], None] = lambda _: None
     _loaded: dict[str, Any] = field(init=False, default_factory=dict[str, Any])
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -307,12 +309,18 @@ class ModelCache:
                     raise WeightsMismatch(why)
                 self._make_room_for(name)
                 self._loaded[name] = provider.load(self.device)
+                self._on_change(tuple(self._loaded))
             return self._loaded[name]
 
     def _make_room_for(self, name: str) -> None:
         if self._is_one_of_many(name):
-            for other in [one for one in self._loaded if self._is_one_of_many(one)]:
-                del self._loaded[other]
+            self._forget([other for other in self._loaded if self._is_one_of_many(other)])
+
+    def _forget(self, names: list[str]) -> None:
+        for name in names:
+            del self._loaded[name]
+        if names:
+            self._on_change(tuple(self._loaded))
 
     def computes_on(self, name: str) -> Device:
         """Device and number type of that model: as the loaded model reports them, else as its
@@ -327,6 +335,5 @@ class ModelCache:
         """Forget all loaded models except those to `keep`, and return the names of the others."""
         with self._lock:
             evicted = [name for name in self._loaded if name not in keep]
-            for name in evicted:
-                del self._loaded[name]
+            self._forget(evicted)
         return evicted

@@ -2,6 +2,7 @@
 
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,9 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger.store import Ledger
+from tests.played_workers import free_worker
 
 
 def ids(orders: list[Order | Task]) -> list[str]:
@@ -38,9 +41,24 @@ class PlayedExecutor:
         self.capacity = capacity
         self.orders: list[Order | Task] = []
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.models: dict[str, frozenset[str]] = {}
+        self.problems: dict[str, str] = {}
+        self.processes: dict[str, str] = {}
+        """Names of processes that differ from those of their workers."""
 
     def submit(self, order: Order | Task) -> None:
         self.orders.append(order)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """All are free: the dispatcher itself counts what they have."""
+        names = [chr(ord("a") + number) for number in range(self.capacity)]
+        return tuple(
+            free_worker(
+                name, self.processes.get(name, name), self.models.get(name, frozenset()),
+                self.problems.get(name, ""),
+            )
+            for name in names
+        )  # fmt: skip
 
     def cancel(self, job: str) -> None:
         raise AssertionError(f"nobody cancelled {job}")
@@ -120,8 +138,8 @@ def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     real = dispatcher.scheduler.claim
 
-    def claim() -> Any:
-        job = real()
+    def claim(loaded: Any) -> Any:
+        job = real(loaded)
         full_disk_once(site.ledger, monkeypatch)
         return job
 
@@ -274,19 +292,20 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
     dispatcher.listen()
     dispatcher.dispatch()
     first, second = ids(executor.orders)
+    executor.problems["a"] = "gone"
     executor.reports.put(JobFailed(first, LOST, hold=True, poisoned=True, worker="a"))
     executor.reports.put(WorkerEnded("a", (), "poisoned", "the device is lost"))
     dispatcher.listen()
-    held = {job.id: job.hold for job in site.jobs()}
-    assert held.pop(first) == "device_unavailable"
-    assert set(held.values()) == {None}
+    assert {job.hold for job in site.jobs()} == {None}
+    assert [(job.status, job.attempt) for job in site.jobs() if job.id == first] == [("queued", 0)]
     dispatcher.dispatch()
-    third = ids(executor.orders)[2]
-    assert list(dispatcher.running) == [second, third]
+    assert ids(executor.orders)[2] == first, "the other worker does it"
+    assert list(dispatcher.running) == [second, first]
+    executor.problems["b"] = "gone"
     executor.reports.put(JobFailed(second, LOST, hold=True, poisoned=True, worker="b"))
     dispatcher.listen()
     holds = {job.id: job.hold for job in site.jobs()}
-    assert holds.pop(third) is None
+    assert holds.pop(first) is None
     assert set(holds.values()) == {"device_unavailable"}
 
 
@@ -306,6 +325,39 @@ def test_a_device_that_is_back_releases_the_jobs_that_wait_for_it(site: Any):
     dispatcher.listen()
     dispatcher.scheduler.review(keep_trying=True)
     assert {job.hold for job in site.jobs()} == {None}
+
+
+def test_a_task_for_one_worker_waits_for_that_worker_alone(site: Any):
+    site.put("a.png")
+    site.settle()
+    executor = PlayedExecutor(capacity=2)
+    free = executor.workers
+    busy = {"b"}
+    executor.workers = lambda: tuple(replace(w, is_free=w.name not in busy) for w in free())
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    dispatcher.request(Task("for b", "load_model", "sd", worker="b"), ends.append)
+    dispatcher.dispatch()
+    assert ids(executor.orders) == [site.job().id], "the others go on meanwhile"
+    busy.clear()
+    dispatcher.dispatch()
+    assert ids(executor.orders)[1:] == ["for b"]
+
+
+def test_tasks_of_a_worker_that_has_no_device_fail_at_once(site: Any):
+    executor = PlayedExecutor(capacity=2)
+    states = executor.workers()
+    lost = replace(states[1], state="lost", problem="it is gone", is_free=False)
+    executor.workers = lambda: (states[0], lost)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    dispatcher.request(Task("for b", "load_model", "sd", worker="b"), ends.append)
+    dispatcher.dispatch()
+    (end,) = ends
+    assert isinstance(end, TaskFailed)
+    assert (end.failure["code"], end.failure["detail"]) == ("device_unavailable", "it is gone")
+    assert dispatcher.is_idle
+    assert executor.orders == []
 
 
 def test_a_task_that_the_end_of_the_daemon_overtakes_has_failed(site: Any):

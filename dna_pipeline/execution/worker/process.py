@@ -21,6 +21,7 @@ from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.protocol import (
     Event,
     JobFailed,
+    ModelsLoaded,
     Order,
     Task,
     TaskFailed,
@@ -92,7 +93,7 @@ class Worker:
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
         context = runner.WorkerContext(
-            models=ModelCache(models, device, models.is_in_folder),
+            models=ModelCache(models, device, models.is_in_folder, self._report_models),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
             must_yield=self.yield_requests.__contains__,
@@ -113,6 +114,9 @@ class Worker:
                     tasks.run(task, context)
                 case order:
                     runner.run(order, context)
+
+    def _report_models(self, names: tuple[str, ...]) -> None:
+        self.emit(ModelsLoaded(names))
 
     def _checked_device(self, models: Models) -> Device:
         """The device for the models. Raises `DeviceUnavailable`.
@@ -240,6 +244,11 @@ def release_memory() -> None:
         torch.mps.empty_cache()
 
 
+def lock_name(number: int) -> str:
+    """Name of the lock of the worker with that number, in the data folder."""
+    return "worker.lock" if number == 1 else f"worker.lock.{number}"
+
+
 def main() -> None:
     """Entry point of the child process."""
     from filelock import FileLock
@@ -255,7 +264,7 @@ def main() -> None:
     threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
     # A worker outlives a killed daemon by a moment. Two workers on one device are worse than a
     # wait, so wait until the other one has ended.
-    with FileLock(Path(settings.data, "worker.lock")):
+    with FileLock(Path(settings.data, lock_name(settings.number))):
         worker.work()
 
 

@@ -13,7 +13,7 @@ from dna_pipeline.interfaces.cli.output import clean, local_time
 from dna_pipeline.interfaces.cli.words import hold_reason, plain, short, time_left
 
 if TYPE_CHECKING:
-    from dna_pipeline.operations.overview import JobHold, WaitingFile
+    from dna_pipeline.operations.overview import JobHold, WaitingFile, WorkerInfo
 
 Record = dict[str, Any]
 
@@ -158,12 +158,24 @@ def _daemon(daemon: Record | None) -> str:
 
 
 def _running_lines(fields: Record) -> Iterator[tuple[str, str]]:
-    from dna_pipeline.operations.overview import loading_words
+    from dna_pipeline.operations.overview import delay_words, loading_words, make_workers
 
-    if fields["running"] is not None:
-        yield "running", _running(fields["running"])
-    elif loading := loading_words(fields):
+    workers = make_workers(fields)
+    if len(workers) > 1:
+        yield from (("worker", _worker(worker)) for worker in workers)
+    first = [fields["running"]] if fields["running"] is not None else []
+    jobs: Sequence[Record] = fields.get("running_jobs") or first
+    yield from (("running", _running(job)) for job in jobs)
+    if not jobs and (loading := loading_words(fields)):
         yield "running", f"nothing yet: {loading}"
+    if delay := delay_words(fields):
+        yield "order", delay
+
+
+def _worker(worker: WorkerInfo) -> str:
+    models = f"{', '.join(worker.models)} loaded" if worker.models else ""
+    state = worker.state.replace("_", " ")
+    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu, models)))
 
 
 def _running(job: Record) -> str:

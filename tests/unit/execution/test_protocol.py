@@ -17,6 +17,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     MemoryUse,
+    ModelsLoaded,
     Phase,
     Progress,
     StageDone,
@@ -46,6 +47,8 @@ EVENTS = [
     TaskFailed("t", FAILURE),
     Phase("j", "img2img", "running", 30.0, memory=MemoryUse(5, 9)),
     Progress("j", "img2img", 1, 20, 0.05, MemoryUse(0, 0)),
+    ModelsLoaded(("sd15", "matte")),
+    ModelsLoaded(()),
 ]
 
 
