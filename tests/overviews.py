@@ -62,3 +62,25 @@ def busy_status() -> dict[str, Any]:
             ended("chair_02.png", **failure), ended("chair_03.png", **failure),
         ],
     }  # fmt: skip
+
+
+def _loaded(name: str) -> dict[str, Any]:
+    return {"name": name, "state": "loaded", "device": "cuda:0", "since": "2026-12-01T22:00:00Z",
+            "bytes": None}  # fmt: skip
+
+
+def two_workers() -> dict[str, Any]:
+    """A status with a worker that runs a job and one whose device is missing."""
+    job = running_job(worker="w1-1")
+    facts: dict[str, Any] = {"dtype": "float16", "gpu": "H200", "memory_bytes": 12 << 30,
+                             "memory_total_bytes": 139 << 30}  # fmt: skip
+    workers = [
+        {"worker": "w1-1", "device": "cuda:0", "state": "working",
+         "models": [_loaded("matte"), _loaded("sd15")],
+         "problem": None, "jobs": [job], **facts},
+        {"worker": "w2-3", "device": "cuda:1", "state": "lost", "models": [], "dtype": None,
+         "gpu": None, "problem": "cuda:1 was asked for, but torch sees no such device", "jobs": []},
+    ]  # fmt: skip
+    delayed = {"job": HASH, "models": ["anime"], "passed_s": 60.0, "limit_s": 300.0,
+               "first": ["matte", "sd15"]}  # fmt: skip
+    return busy_status() | {"running_jobs": [job], "workers": workers, "delayed": delayed}

@@ -14,6 +14,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
 )
 
 if TYPE_CHECKING:
@@ -36,10 +37,40 @@ def as_path(text: str) -> Path:
 _DEVICES = "auto|cpu|mps|cuda(:[0-9]{1,3})?"
 
 
-def _device(text: str) -> str:
-    if not re.fullmatch(_DEVICES, text):
-        raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
-    return text
+_LISTED = "cpu|cuda(:[0-9]{1,3})?"
+_MAX_WORKERS = 64
+
+
+def _device(value: str | list[str]) -> str | list[str]:
+    if isinstance(value, str):
+        if not re.fullmatch(_DEVICES, value):
+            raise ValueError("should be auto, cpu, mps, cuda or cuda:N, or a list of devices")
+        return value
+    if not 1 <= len(value) <= _MAX_WORKERS:
+        raise ValueError(f"should list from 1 to {_MAX_WORKERS} devices")
+    names: set[str] = set()
+    for device in value:
+        if not re.fullmatch(_LISTED, device):
+            raise ValueError(f"should list cpu, cuda or cuda:N, not {device!r}")
+        name = "cuda:0" if device == "cuda" else device
+        if name in names and name != "cpu":
+            raise ValueError(f"lists {name} twice; two workers would share its memory")
+        names.add(name)
+    return value
+
+
+_DEVICE_SCHEMA: dict[str, JsonValue] = {
+    "anyOf": [
+        {"type": "string", "pattern": f"^({_DEVICES})$"},
+        {
+            "type": "array",
+            "items": {"type": "string", "pattern": f"^({_LISTED})$"},
+            "minItems": 1,
+            "maxItems": _MAX_WORKERS,
+        },
+    ],
+    "values": "auto, cpu, cuda, cuda:N, mps, or a list like [cuda:0, cuda:1]",
+}
 
 
 def _web_address(text: str) -> str:
@@ -79,10 +110,18 @@ class PathsSpec(Spec):
 class RuntimeSpec(Spec):
     """`runtime:`."""
 
-    device: Annotated[str, AfterValidator(_device)] = Field(
+    device: Annotated[str | list[str], AfterValidator(_device)] = Field(
         default="auto",
-        description="device that models run on; auto: the first GPU, or the CPU if there is none",
-        json_schema_extra={"pattern": f"^({_DEVICES})$", "values": "auto, cpu, cuda, cuda:N, mps"},
+        description="device that models run on; auto: the first GPU, or the CPU if there is none; "
+        "a list: several devices, with a worker for each",
+        json_schema_extra=_DEVICE_SCHEMA,
+    )
+    threads_per_worker: Annotated[int, Field(ge=1, le=1024)] | None = Field(
+        default=None,
+        description="threads that each worker computes with on the CPU",
+        json_schema_extra={
+            "default_words": "all cores, shared by the workers of a list",
+        },
     )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto",
@@ -102,6 +141,12 @@ class RuntimeSpec(Spec):
         description="time without work after which models leave the device; 0: they stay",
         json_schema_extra={"unit": "s"},
     )
+    model_window_s: Seconds = Field(
+        default=300,
+        description="how long a job whose models are not loaded lets others of its priority pass "
+        "whose models are, counted in the time that these take; 0: jobs keep their places",
+        json_schema_extra={"unit": "s"},
+    )
     preload: list[str] = Field(
         default=[],
         description="models, by their names in `models:`, that `watch` loads before the first job",
@@ -111,6 +156,11 @@ class RuntimeSpec(Spec):
         description="equal failures in a row that pause a pipeline; faults of the input do not "
         "count; 0: never",
     )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The device of each worker."""
+        return (self.device,) if isinstance(self.device, str) else tuple(self.device)
 
 
 class RetentionSpec(Spec):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue as queues
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.running_job import RunningJob
 from dna_pipeline.execution.scheduler import Scheduler
+from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
@@ -92,34 +93,85 @@ class Dispatcher:
         has_tasks = len(self._tasks) > len(self._idle_tasks)
         return not (self.running or has_tasks or self._event or self._claimed_job)
 
+    def worker_names(self) -> list[str]:
+        """Names of all workers, which a task may ask for."""
+        return [state.name for state in self._executor.workers()]
+
+    def worker_of(self, process: str) -> str | None:
+        """Name of the worker whose process has that name; None if it is not its process of now."""
+        states = self._executor.workers()
+        return next((state.name for state in states if state.process == process), None)
+
+    def describe_workers(self, jobs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The field `workers` of `status.json`.
+
+        Args:
+            jobs: all running jobs, as `RunningJob.to_dict` gives them.
+        """
+        listed = list(jobs)
+        return [
+            {"dtype": None, "gpu": None}
+            | state.to_dict()
+            | self.workers.get(state.process, {})
+            | {"jobs": [job for job in listed if job["worker"] == state.process]}
+            for state in self._executor.workers()
+        ]
+
+    def delayed(self) -> dict[str, Any] | None:
+        """The field `delayed` of `status.json`: the job that lets others pass, since they need the
+        models that are loaded; None if none does."""
+        delay = self.scheduler.order.delay
+        return None if delay is None else delay.to_dict()
+
     # --- orders ---
 
     def dispatch(self, *, holds_back: bool = False) -> None:
         """Submit tasks that wait, then the next jobs, as long as the executor has room; where no
-        job may start, a task for idle time.
+        job may start, a task for idle time, and beside jobs if another worker is free.
 
         Args:
             holds_back: True to begin neither a further job nor a task for idle time.
         """
-        while self._has_room() and self._waiting_tasks:
-            self._executor.submit(self._waiting_tasks.popleft())
-        while self._has_room():
+        self._fail_tasks_of_lost_workers()
+        while (task := self._next_task()) is not None:
+            self._waiting_tasks.remove(task)
+            self._executor.submit(task)
+        while free := self._free():
             # `_submit` reads the ledger, which may fail after the job was marked as running. So
             # the job is remembered, and submitted at the next call.
             if self._claimed_job is None and holds_back:
                 return
-            self._claimed_job = self._claimed_job or self.scheduler.claim()
             if self._claimed_job is None:
-                if self._idle_tasks and not self.running:
+                self._claimed_job = self.scheduler.claim([worker.model_names for worker in free])
+            if self._claimed_job is None:
+                if self._idle_tasks and (not self.running or self._executor.capacity > 1):
                     self._executor.submit(self._idle_tasks.popleft())
                 return
             self._submit(self._claimed_job)
             self._claimed_job = None
 
-    def _has_room(self) -> bool:
+    def _free(self) -> list[WorkerState]:
+        """The workers that may be given an order now."""
         waiting = len(self._waiting_tasks) + len(self._idle_tasks)
         at_work = len(self.running) + len(self._tasks) - waiting
-        return at_work < self._executor.capacity
+        if at_work >= self._executor.capacity:
+            return []
+        return [worker for worker in self._executor.workers() if worker.is_free]
+
+    def _next_task(self) -> Task | None:
+        """The first task that waits and can be submitted: to any worker, or to its own."""
+        names = {"", *(worker.name for worker in free)} if (free := self._free()) else set[str]()
+        return next((task for task in self._waiting_tasks if task.worker in names), None)
+
+    def _fail_tasks_of_lost_workers(self) -> None:
+        """End tasks for workers that rest without a device: nobody knows when they go on."""
+        states = self._executor.workers()
+        lost = {w.name: w.problem for w in states if w.state == "lost" and not w.is_free}
+        for task in [task for task in self._waiting_tasks if task.worker in lost]:
+            failure = Failure(DeviceUnavailable.code, "", lost[task.worker])
+            self._tasks[task.id](TaskFailed(task.id, failure.to_dict()))
+            del self._tasks[task.id]
+            self._waiting_tasks.remove(task)
 
     def request(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
         """Run a task before the next job. `listen`, or else `drain`, calls `done` with the event
@@ -128,7 +180,8 @@ class Dispatcher:
         self._waiting_tasks.append(task)
 
     def request_when_idle(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
-        """Run a task once no job runs and none may start; as `request` else.
+        """Run a task once no job may start, and none runs unless there are several workers; as
+        `request` else.
 
         A job that comes meanwhile waits for the task, so the task should take a second at most.
         """
@@ -191,8 +244,8 @@ class Dispatcher:
                 self.scheduler.device_available()
                 log.info("worker.ready", worker=event.worker, **facts)
             case ModelsLoaded():
-                if event.worker in self.workers:
-                    self.workers[event.worker]["models"] = [asdict(m) for m in event.models]
+                states = {model.name: model.state for model in event.models}
+                log.info("models.changed", worker=event.worker, models=states)
             case WorkerEnded():
                 self._on_worker_ended(event)
             case TaskDone() | TaskFailed():
@@ -216,10 +269,15 @@ class Dispatcher:
             case JobDone():
                 self._ledger.transact(lambda s: self._succeed(s, event.job))
                 failpoint("outcome-committed")
-                del self.running[event.job]
+                self._forget(event.job)
             case JobFailed():
                 self._on_failed(event)
-                del self.running[event.job]
+                self._forget(event.job)
+
+    def _forget(self, job: str) -> None:
+        """Note that a job is not at the executor any more."""
+        del self.running[job]
+        self.scheduler.order.note_end(job)
 
     def _note_memory(self, worker: str, memory: MemoryUse | None) -> None:
         """Remember how much memory a worker's device uses, for status."""
@@ -268,20 +326,28 @@ class Dispatcher:
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
 
     def _hold(self, job: str, worker: str, code: str, detail: str) -> None:
-        """Put the job of that worker back as held. If its device is lost and no other worker has
-        one, no job can run, so then all others are held too."""
-        is_last = code == DeviceUnavailable.code and not self.workers.keys() - {worker}
+        """Put the job of that worker back as held. If the worker has lost its device, only its own
+        job goes back, for the other workers; if none of these has a device, all jobs are held."""
+        if code == DeviceUnavailable.code:
+            self._on_device_lost(job, worker, detail)
+            return
+        self._ledger.transact(lambda s: holds.hold(s, job, code, detail))
+        if code == InboxUnavailable.code:
+            self.scheduler.sources.note_hold(job)
+
+    def _on_device_lost(self, job: str, worker: str, detail: str) -> None:
+        code = DeviceUnavailable.code
+        others = [w for w in self._executor.workers() if w.process != worker]
+        if self._executor.capacity > 1 and any(not other.problem for other in others):
+            self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, detail, code))
+            return
 
         def action(session: Transaction) -> None:
             holds.hold(session, job, code, detail)
-            if is_last:
-                holds.hold_where(session, "status", ["queued"], code, detail)
+            holds.hold_where(session, "status", ["queued"], code, detail)
 
         self._ledger.transact(action)
-        if code == DeviceUnavailable.code:
-            self.scheduler.device_lost()
-        elif code == InboxUnavailable.code:
-            self.scheduler.sources.note_hold(job)
+        self.scheduler.device_lost()
 
     def _unreachable_source(self, job_id: str) -> str | None:
         """The reason why the job's source cannot be reached; None if it can."""
@@ -315,7 +381,7 @@ class Dispatcher:
         for job in event.jobs:
             if job in self.running:
                 self._on_job_ended_with_worker(self.running[job], event)
-                del self.running[job]
+                self._forget(job)
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:
         stage = running.stage

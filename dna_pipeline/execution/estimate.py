@@ -103,6 +103,14 @@ class QueueEstimate:
     inbox_s: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
     batch_s: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
 
+    def shared(self, workers: int) -> QueueEstimate:
+        """The estimate of the same jobs if so many workers do them side by side."""
+        if workers == 1 or self.seconds is None:
+            return self
+        inbox_s = {name: round(end / workers, 1) for name, end in self.inbox_s.items()}
+        batch_s = {name: round(end / workers, 1) for name, end in self.batch_s.items()}
+        return QueueEstimate(self.jobs, self.seconds / workers, inbox_s, batch_s)
+
     def behind(self, inbox: str, running_s: float | None) -> QueueEstimate:
         """The estimate of the same jobs behind a running one of that inbox, which takes so many
         seconds more; without ends if these are unknown."""

@@ -36,11 +36,20 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
     event_from_message,
 )
+from dna_pipeline.execution.worker_state import State, WorkerMemory, WorkerState
 
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Defaults of the worker's environment. OpenMP's threads spin while they wait, which makes a job
 many times slower if other programs need the cores too. PASSIVE lets the threads sleep, which costs
 a little if no other program does."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
+)  # fmt: skip
+"""Variables that limit the threads of libraries."""
+
+NAMED = WorkerReady | ModelsLoaded | Phase | JobFailed | TaskDone
+"""Events that say which process sent them."""
 
 START_LIMIT_S = 1800.0
 """Time limit from an order to its first stage: meanwhile a worker starts, waits for another one
@@ -54,6 +63,9 @@ CANCEL_GRACE_S = 10.0
 
 UNKILLABLE_S = 60.0
 """Time that a killed worker has to end before its job is given to another worker."""
+
+NAME = "local"
+"""Name of the only worker; those of its processes add a number."""
 
 KILL_WAIT_S = 5.0
 """Time to wait for the end of a killed worker, and of each thread that served it."""
@@ -69,6 +81,11 @@ class Executor(Protocol):
     @property
     def capacity(self) -> int:
         """Number of orders that it runs at once."""
+        ...
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """The states of its workers, always in the same order. `submit` may be called while one of
+        them is free."""
         ...
 
     def submit(self, order: Order | Task) -> None: ...
@@ -107,6 +124,17 @@ class WorkerSettings:
     """Folder each checkpoint in which is a model by its name."""
     signing: dict[str, str | None] | None = None
     """How files are signed: the arguments of `media/marks/signing.py: Signer`; None: not at all."""
+    number: int = 1
+    """Number of the worker among those of one data folder. No two processes of one number work at
+    the same time."""
+    threads: int | None = None
+    """Threads of its libraries on the CPU; None: as many as they choose."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables of its process that it does not have from its parent."""
+        if self.threads is None:
+            return {}
+        return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
 
 
 class LocalExecutor:
@@ -117,6 +145,8 @@ class LocalExecutor:
         wake: called after each event, from any thread.
         module: the module that the child runs, as `python -m` does; its messages are those of
             `dna_pipeline.execution.worker.process`.
+        name: of the worker; its processes are called `NAME-1`, `NAME-2` and so on.
+        events: the queue for its events; None to make one.
     """
 
     def __init__(
@@ -124,22 +154,57 @@ class LocalExecutor:
         settings: WorkerSettings,
         wake: Callable[[], None] = lambda: None,
         module: str = "dna_pipeline.execution.worker.process",
+        name: str = NAME,
+        events: queue.SimpleQueue[Event] | None = None,
     ) -> None:
         self._settings = settings
         self._module = module
         self._wake = wake
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._worker = name
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue() if events is None else events
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._number = 0
         """Number of workers that were started, for their names."""
         self._is_closed = False
-        self._last_device: str | None = None
-        self._last_gpu: str | None = None
+        self._memory = WorkerMemory()
 
     @property
     def capacity(self) -> int:
         return 1
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        return (self.state(),)
+
+    def state(self) -> WorkerState:
+        """The state of its worker."""
+        with self._lock:
+            child = self._child
+            is_free = child is None or child.order is None
+            state: State
+            if child is None or child.ending is not None:
+                state = "not_started" if is_free else "working"
+            elif is_free:
+                state = "idle"
+            else:
+                state = "working" if child.is_ready else "starting"
+            if is_free and self._memory.problem:
+                state = "lost"
+            memory = self._memory
+            return WorkerState(
+                self._worker, self._name, memory.device or self._settings.device, state, is_free,
+                memory.models, memory.problem,
+            )  # fmt: skip
+
+    @property
+    def waits_for_device(self) -> bool:
+        """True if it did not get its device, and should not try again yet."""
+        return self._memory.waits_for_device
+
+    @property
+    def lost_at(self) -> float:
+        """Time by `time.monotonic` at which it last did not get its device; 0 if it always did."""
+        return self._memory.lost_at
 
     def events(self) -> queue.SimpleQueue[Event]:
         return self._events
@@ -154,7 +219,7 @@ class LocalExecutor:
 
     @property
     def _name(self) -> str:
-        return f"local-{self._number}"
+        return f"{self._worker}-{max(self._number, 1)}"
 
     def _replace_child(self, order: Order | Task) -> None:
         """Start a worker with that order. The worker object knows the order before its process
@@ -173,8 +238,8 @@ class LocalExecutor:
         return replace(
             self._settings,
             self_test=is_doubtful,
-            last_device=self._last_device,
-            last_gpu=self._last_gpu,
+            last_device=self._memory.device,
+            last_gpu=self._memory.gpu,
         )
 
     def cancel(self, job: str) -> None:
@@ -202,11 +267,7 @@ class LocalExecutor:
                 self._child = None
 
     def _put(self, event: Event) -> None:
-        if isinstance(event, WorkerReady):
-            # A worker with a worse device never becomes ready, so this device is the best so far.
-            gpu = event.environment.get("gpu")
-            self._last_gpu = gpu if isinstance(gpu, str) else None
-            self._last_device = event.device
+        self._memory.note(event, self._name)
         self._events.put(event)
         self._wake()
 
@@ -229,6 +290,7 @@ class _Child:
     Attributes:
         ending: why the process ends or has ended; None while it runs.
         order: what it works on; None while it is idle.
+        is_ready: it has its device.
 
     Raises:
         Exception: the process or one of its threads could not be started; nothing is left over.
@@ -248,10 +310,11 @@ class _Child:
         self._last_lines: deque[str] = deque(maxlen=3)
         """The last lines that the process wrote to standard error, its own log left out."""
         self.ending: str | None = None
-        self._is_ready = False
+        self.is_ready = False
         self._fault = ""
         self._begin(order)
-        self._process = ipc.spawn(module, WORKER_ENV | dict(os.environ))
+        threads = settings.environment()
+        self._process = ipc.spawn(module, WORKER_ENV | dict(os.environ) | threads)
         try:
             self._start(settings, order)
         except BaseException:
@@ -371,7 +434,7 @@ class _Child:
             with self._lock:
                 self._check(event)
                 self._note(event)
-            is_named = isinstance(event, WorkerReady | ModelsLoaded | Phase | JobFailed)
+            is_named = isinstance(event, NAMED)
             self._put(replace(event, worker=self._name) if is_named else event)
 
     def _report_end(self) -> None:
@@ -383,7 +446,7 @@ class _Child:
         self._stderr.join(KILL_WAIT_S)
         with self._lock:  # `ending` is set, so later orders go to another worker
             self.ending = self.ending or "crash"
-            if not self._is_ready and self.ending in ("crash", "timeout"):
+            if not self.is_ready and self.ending in ("crash", "timeout"):
                 self.ending = "unready"
                 last_words = " | ".join(self._last_lines) or "it said nothing"
                 self._detail = f"before it was ready: {last_words}"
@@ -401,7 +464,7 @@ class _Child:
             raise ipc.PipeError(f"{event.kind} of a task that it was not given")
         if stage is not None and stage not in self._stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
-        if isinstance(event, WorkerReady) and self._is_ready:
+        if isinstance(event, WorkerReady) and self.is_ready:
             raise ipc.PipeError("a second ready")
 
     def _note(self, event: Event) -> None:
@@ -409,7 +472,7 @@ class _Child:
         lock."""
         match event:
             case WorkerReady():
-                self._is_ready = True
+                self.is_ready = True
             case Phase():
                 self._deadline = time.monotonic() + event.limit_s
                 self._detail = f"while {event.phase} in stage {event.stage}"

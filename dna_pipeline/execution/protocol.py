@@ -153,6 +153,7 @@ class Task:
             pictures of results that people look through.
         model: the name of that model.
         thumbnails, sheet: what is to be drawn.
+        worker: name of the worker that is to do it; "" for any.
     """
 
     id: str
@@ -160,6 +161,7 @@ class Task:
     model: str = ""
     thumbnails: tuple[ThumbnailOrder, ...] = ()
     sheet: SheetOrder | None = None
+    worker: str = ""
 
     @classmethod
     def from_message(cls, message: ipc.Message) -> Task:
@@ -301,12 +303,14 @@ class TaskDone:
     Attributes:
         facts: of a self-test, those of the device: see `execution/worker/device.py: facts`. Of
             thumbnails, `failed`: the sources of those that could not be made.
+        worker: name of the process that did it, which the executor gives it.
     """
 
     kind: ClassVar[str] = "task_done"
     task: str
     seconds: FiniteFloat
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)

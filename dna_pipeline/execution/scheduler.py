@@ -5,6 +5,8 @@ from running, and releases them afterwards.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from math import inf
 from pathlib import Path
@@ -24,6 +26,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution import disk_space
 from dna_pipeline.execution.conditions import Condition, Obstacle
+from dna_pipeline.execution.model_order import LOOK_AHEAD, ModelOrder, Models, Waiting
 from dna_pipeline.execution.source_holds import SourceHolds
 from dna_pipeline.ledger import holds, model_sets, pauses, queue
 from dna_pipeline.ledger.engine import Transaction
@@ -43,6 +46,14 @@ DISK_RETRY_S = 10.0
 SIGNING_RETRY_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """The job whose turn it is; `first` is the number of the job whose place comes first."""
+
+    job: Runnable
+    first: int
+
+
 class Scheduler:
     """Finds the next job that may start; holds the jobs before it that may not, and releases them.
 
@@ -51,12 +62,16 @@ class Scheduler:
 
     Args:
         look: finds out whether a folder can be reached.
+
+    Attributes:
+        order: chooses among jobs of equal priority by their models.
     """
 
     def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
         self._ledger = ledger
         self._look = look
+        self.order = ModelOrder(config.runtime.model_window_s, len(config.runtime.devices))
         self.sources = SourceHolds(ledger, look)
         # That the device is back shows only when a job runs. So its jobs are released once, and
         # `device_lost` says when to release them again.
@@ -80,37 +95,60 @@ class Scheduler:
         self._closed_inboxes: set[str] = set()
         """Inboxes outside their hours, whose jobs are all held already."""
 
-    def claim(self) -> Job | None:
-        """Claim the next job that may start, and hold all jobs before it; None if there is none."""
-        while (job := self._ledger.transact(self._next)) is not None:
-            obstacle = self._obstacle(job)
+    def claim(self, loaded: Sequence[Models] = (frozenset(),)) -> Job | None:
+        """Claim the next job that may start, and hold all jobs whose turn comes before; None if
+        there is none.
+
+        Args:
+            loaded: the models that each free worker has loaded.
+        """
+        while (turn := self._ledger.transact(partial(self._next, loaded=loaded))) is not None:
+            obstacle = self._obstacle(turn.job)
             claimed = self._ledger.transact(
-                partial(self._claim_or_hold, job=job, obstacle=obstacle)
+                partial(self._claim_or_hold, turn=turn, loaded=loaded, obstacle=obstacle)
             )
             if claimed is not None:
+                self.order.note_start(claimed.id, claimed.seq, claimed.priority, turn.first)
                 return claimed
+        self.order.delay = None
         return None
 
-    def _next(self, session: Transaction) -> Runnable | None:
-        """The next job that no pause keeps from its turn; all jobs before it are held."""
-        while (job := queue.next_runnable(session)) is not None:
+    def _next(self, session: Transaction, *, loaded: Sequence[Models]) -> _Turn | None:
+        """The next job that no pause keeps from its turn; those whose turn came before are held."""
+        while (first := queue.next_runnable(session)) is not None:
+            job = self._chosen(session, first, loaded)
             pause = pauses.of_job(session, job.pipeline, job.batch)
             if pause is None or pause.column == "status":
-                return job if pause is None else None
+                return _Turn(job, first.seq) if pause is None else None
             pauses.hold(session, pause)
             log.warning("jobs.held", job=job.id, why=pause.why)
         return None
 
+    def _chosen(self, session: Transaction, first: Runnable, loaded: Sequence[Models]) -> Runnable:
+        """The job that comes next by its models: the first one or another of its priority."""
+
+        def ahead() -> list[Waiting]:
+            return [Waiting.of(*row) for row in queue.next_models(session, priority, LOOK_AHEAD)]
+
+        priority, head = first.priority, Waiting.of(first.seq, first.models)
+        seq = self.order.choose(first.id, priority, head, loaded, ahead)
+        return first if seq == first.seq else queue.runnable_at(session, seq) or first
+
     def _claim_or_hold(
-        self, session: Transaction, job: Runnable, obstacle: Obstacle | None
+        self,
+        session: Transaction,
+        turn: _Turn,
+        loaded: Sequence[Models],
+        obstacle: Obstacle | None,
     ) -> Job | None:
         """Claim the job, or hold it if there is an obstacle; do neither if another job is next by
         now."""
-        after = self._next(session)
-        if after is None or after.id != job.id:
+        job = turn.job
+        after = self._next(session, loaded=loaded)
+        if after is None or after.job.id != job.id:
             return None
         if obstacle is None:
-            return queue.claim_next(session)
+            return queue.claim_at(session, job.seq)
         number = obstacle.hold(session)
         log.warning("jobs.held", job=job.id, jobs=number, why=obstacle.why)
         return None

@@ -10,6 +10,9 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+_LORA = "lora:"
+"""The beginning of the name of an extra file."""
+
 
 def names_in(stages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the names of the models in stages, as `jobs.stages` has them; sorted, each once."""
@@ -27,10 +30,19 @@ def text_of(names: Iterable[str], files: Iterable[str] = ()) -> str:
         files: names that begin with the kind of the file, such as `lora:clay`.
     """
     models, others = sorted(set(names)), sorted(set(files))
-    looks_like_file = any(name.startswith("lora:") for name in models)
+    looks_like_file = any(name.startswith(_LORA) for name in models)
     if all(map(_is_plain, [*models, *others])) and not looks_like_file:
         return ",".join([*models, *others])
     return json.dumps([models, others] if others else models)
+
+
+def names_of(text: str) -> frozenset[str]:
+    """Return the names of the models in the text of a set, its extra files left out."""
+    if not text.startswith("["):
+        return frozenset(n for n in text.split(",") if n and not n.startswith(_LORA))
+    parts: list[Any] = json.loads(text)
+    has_files = any(isinstance(part, list) for part in parts)
+    return frozenset(parts[0] if has_files else parts)
 
 
 def _is_plain(name: str) -> bool:

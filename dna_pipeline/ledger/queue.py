@@ -42,16 +42,26 @@ def runnable(first: str) -> Any:
     """Make a query for the values of a `Runnable` from SQL that chooses its `seq`."""
     return text(
         f"""SELECT jobs.id, drop_id, jobs.batch, pipeline, jobs.inbox, models, stages, claim,
-        drops.bytes, width, height
+        seq, priority, drops.bytes, width, height
         FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({first})"""
     ).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
 
 
+def _claim(condition: str) -> Any:
+    """Make the statement that marks a job as running and counts the attempt."""
+    return _jobs(
+        f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
+        started_at = :now WHERE {condition} RETURNING {_ALL}"""
+    ).execution_options(populate_existing=True)
+
+
 _PEEK = runnable(_FIRST)
-_CLAIM = _jobs(
-    f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
-    started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
-).execution_options(populate_existing=True)
+_PEEK_AT = runnable("SELECT seq FROM jobs WHERE seq = :seq AND status = 'queued' AND hold IS NULL")
+_CLAIM = _claim(f"seq = ({_FIRST})")
+_CLAIM_AT = _claim("seq = :seq AND +status = 'queued' AND hold IS NULL")
+_NEXT_MODELS = text("""SELECT seq, models FROM jobs INDEXED BY ix_jobs_runnable
+    WHERE status = 'queued' AND hold IS NULL AND priority = :priority
+    ORDER BY seq LIMIT :limit""")
 _TO_PUBLISH = _jobs(
     f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
     WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
@@ -77,13 +87,15 @@ class Runnable:
     models: str
     stages: list[dict[str, Any]]
     claim: str
+    seq: int
+    priority: int
     source_bytes: int
     width: int
     height: int
 
     @classmethod
     def of(cls, row: Any) -> Runnable:
-        return cls(*row[:8], *(size or 0 for size in row[8:]))
+        return cls(*row[:10], *(size or 0 for size in row[10:]))
 
 
 def next_runnable(session: Session) -> Runnable | None:
@@ -92,9 +104,31 @@ def next_runnable(session: Session) -> Runnable | None:
     return None if row is None else Runnable.of(row)
 
 
+def runnable_at(session: Session, seq: int) -> Runnable | None:
+    """Return the job with that number; None if it is not runnable."""
+    row = session.execute(_PEEK_AT, {"seq": seq}).one_or_none()
+    return None if row is None else Runnable.of(row)
+
+
+def next_models(session: Session, priority: int, limit: int) -> list[tuple[int, str]]:
+    """Return numbers and model sets of the next runnable jobs of a priority, in their order."""
+    rows = session.execute(_NEXT_MODELS, {"priority": priority, "limit": limit})
+    return [(seq, models) for seq, models in rows]
+
+
 def claim_next(session: Session) -> Job | None:
     """Choose the next job, mark it as running and count the attempt, in one statement."""
-    job = session.scalars(_CLAIM, {"now": format_time(utcnow())}).one_or_none()
+    return _started(session, _CLAIM)
+
+
+def claim_at(session: Session, seq: int) -> Job | None:
+    """Mark the job with that number as running and count the attempt; None if it is not
+    runnable."""
+    return _started(session, _CLAIM_AT, seq=seq)
+
+
+def _started(session: Session, claim: Any, **values: int) -> Job | None:
+    job = session.scalars(claim, {"now": format_time(utcnow()), **values}).one_or_none()
     if job is not None:
         add_event(session, job.id, "started", {"attempt": job.attempt})
     return job
@@ -224,10 +258,16 @@ def cancel_if_requested(session: Session, job_id: str) -> None:
         fail(session, job_id, Cancelled("cancelled while it ran").failure(), has_run=True)
 
 
-def requeue_interrupted(session: Session, job_id: str) -> None:
-    """Put a running job back at no cost of an attempt, since the daemon itself chose to stop."""
+def requeue_interrupted(
+    session: Session, job_id: str, why: str = "the daemon was stopped", code: str | None = None
+) -> None:
+    """Put a running job back at no cost of an attempt, since nothing is wrong with it.
+
+    Args:
+        why, code: the cause that its events record.
+    """
     if states.move(session, "requeue", job_id, attempt=Job.attempt - 1):
-        note_attempt_end(session, job_id, "the daemon was stopped")
+        note_attempt_end(session, job_id, why, code)
     cancel_if_requested(session, job_id)
 
 

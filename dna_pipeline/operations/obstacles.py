@@ -120,9 +120,11 @@ def _torch(config: Config) -> list[dict[str, Any]]:
 
     if not any(model.needs_device for model in config.models.values()):
         return []
-    if (text := torch_build.remark(config.runtime.device)) is None:
+    remarks = map(torch_build.remark, config.runtime.devices)
+    if (text := next(filter(None, remarks), None)) is None:
         return []
-    return [remark("torch_for_cpu", text, stops=config.runtime.device != "auto")]
+    stops = config.runtime.device != "auto" and "cpu" not in config.runtime.devices
+    return [remark("torch_for_cpu", text, stops=stops)]
 
 
 def _signing(config: Config) -> list[dict[str, Any]]:

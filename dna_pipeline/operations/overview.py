@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dna_pipeline.base.quantities import number_of, size
+from dna_pipeline.base.quantities import about, number_of, size
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class RunningJob:
     steps: int
     fraction: float
     eta_s: float | None
+    worker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +142,29 @@ class WorkerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker with its device.
+
+    Attributes:
+        worker: name of its process.
+        device: before it has one, as `runtime.device` names it.
+        state: as in `execution/worker_state.py: State`.
+        models: those that it has or is loading.
+        problem: the reason why it did not get its device; None if it did.
+    """
+
+    worker: str = ""
+    device: str = ""
+    state: str = "idle"
+    dtype: str | None = None
+    gpu: str | None = None
+    models: tuple[WorkerModel, ...] = ()
+    problem: str | None = None
+    memory_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of daemon and queue at one instant.
 
@@ -156,6 +180,8 @@ class Overview:
         loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
         models: the models that workers have or are loading; all others are not loaded.
+        workers: all workers, in the order of `runtime.device`.
+        delay: the job that lets others pass, as a sentence; "" if none does.
     """
 
     outbox: str
@@ -176,6 +202,8 @@ class Overview:
     server: str | None = None
     loading: str = ""
     models: tuple[WorkerModel, ...] = ()
+    workers: tuple[WorkerInfo, ...] = ()
+    delay: str = ""
 
     @property
     def held(self) -> int:
@@ -190,6 +218,7 @@ def make_overview(config: Config, status: Record) -> Overview:
     written them, so those that came later may be missing."""
     daemon: Record | None = status.get("daemon")
     waiting = _all(WaitingFile, status.get("waiting", ()))
+    workers = make_workers(status)
     return Overview(
         outbox=str(config.outbox),
         has_daemon=daemon is not None,
@@ -208,16 +237,34 @@ def make_overview(config: Config, status: Record) -> Overview:
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
         loading=loading_words(status),
-        models=make_models(status),
+        models=tuple(model for worker in workers for model in worker.models),
+        workers=workers,
+        delay=delay_words(status),
     )
 
 
-def make_models(status: Record) -> tuple[WorkerModel, ...]:
-    """Make values from the models of all workers."""
+def make_workers(status: Record) -> tuple[WorkerInfo, ...]:
+    """Make values from the field `workers`."""
     return tuple(
-        _one(WorkerModel, {**model, "worker": worker["worker"]})
-        for worker in status.get("workers", ())
-        for model in worker.get("models", ())
+        _one(WorkerInfo, entry | {"models": _models(entry)}) for entry in status.get("workers", ())
+    )
+
+
+def _models(worker: Record) -> tuple[WorkerModel, ...]:
+    entries: list[Record] = worker.get("models", [])
+    return _all(WorkerModel, (entry | {"worker": worker["worker"]} for entry in entries))
+
+
+def delay_words(status: Record) -> str:
+    """Describe the field `delayed`: `jobs with sd15 come before 0d3a987e (anime), which starts
+    after 4 min of them at most`; "" if no job lets others pass."""
+    delay: Record | None = status.get("delayed")
+    if delay is None:
+        return ""
+    left = about(max(delay["limit_s"] - delay["passed_s"], 0.0)).removeprefix("about ")
+    return (
+        f"jobs with {', '.join(delay['first'])} come before {delay['job'][:8]} "
+        f"({', '.join(delay['models'])}), which starts after {left} of them at most"
     )
 
 
@@ -243,6 +290,10 @@ def make_remarks(status: Record) -> Iterator[str]:
     server: Record = status.get("server") or {}
     if problem := server.get("problem"):
         yield f"the HTTP server does not run: {problem}; it is started again now and then"
+    workers = make_workers(status)
+    for worker in workers if len(workers) > 1 else ():
+        if worker.problem is not None:
+            yield f"{worker.device} is not used: {worker.problem}; the other devices go on"
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"
@@ -282,7 +333,9 @@ def ended_at(job: EndedJob) -> datetime | None:
 
 
 def _running(status: Record) -> tuple[RunningJob, ...]:
-    """All running jobs. One that no worker has begun yet is the field `running` alone."""
+    """All running jobs. Older daemons wrote the first one, and those of each worker."""
+    if "running_jobs" in status:
+        return _all(RunningJob, status["running_jobs"])
     jobs = [job for worker in status.get("workers", ()) for job in worker["jobs"]]
     first = status.get("running")
     if first is not None and first["job"] not in {job["job"] for job in jobs}:

@@ -149,11 +149,11 @@ def read_daemon_and_queue(config: Config) -> Status:
         problems = _inbox_problems(config, queries, look) if reported is None else []
         left_alone = _left_alone(config, queries, look) if queries is not None else []
     fields: dict[str, Any] = {
-        "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
-        "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
-        "queue_eta_s": None, "progress": [], "receivers": [], "config": None, "sheets": [],
-        "server": None, "loading": None, "left_alone": left_alone,
-        "page": addresses.newest_url(config.data),
+        "daemon": None, "queue": {}, "running": None, "running_jobs": [], "workers": [],
+        "holds": [], "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0,
+        "runnable": 0, "queue_eta_s": None, "progress": [], "receivers": [], "config": None,
+        "sheets": [], "page": addresses.newest_url(config.data),
+        "server": None, "loading": None, "delayed": None, "left_alone": left_alone,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -164,8 +164,8 @@ def read_daemon_and_queue(config: Config) -> Status:
                 fields |= _time_left(config, queries, fields)
     if reported is not None:
         from_daemon = (
-            "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
-            "progress", "config", "server", "loading",
+            "daemon", "running", "running_jobs", "workers", "waiting", "waiting_total",
+            "runnable", "queue_eta_s", "progress", "config", "server", "loading", "delayed",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}
@@ -186,7 +186,7 @@ def device_of(config: Config) -> str:
     with brief_looks() as look:
         reported, _ = _reported(config, look)
     daemon: dict[str, Any] = (reported or {}).get("daemon") or {}
-    return daemon.get("device") or config.runtime.device
+    return daemon.get("device") or config.runtime.devices[0]
 
 
 def find_daemon_fault(config: Config, now: datetime | None = None) -> str | None:

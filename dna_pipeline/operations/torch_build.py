@@ -73,7 +73,7 @@ def remark(device: str, driver: Path = DRIVER) -> str | None:
     """Give a remark if there is an NVIDIA GPU that torch cannot use; else None.
 
     Args:
-        device: `runtime.device`; with `cpu` or `mps` there is no remark.
+        device: one of `runtime.device`; with `cpu` or `mps` there is no remark.
     """
     if not device.startswith(("auto", "cuda")) or not has_nvidia_driver(driver):
         return None

@@ -21,7 +21,7 @@ from benches.history import History, data_folder
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.local_executor import LocalExecutor
+from dna_pipeline.execution.local_workers import LocalWorkers
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.service import IntakeService
@@ -146,7 +146,7 @@ def _pause(config: Config, value: str | None) -> None:
 def _ask(config: Config, times: Times, rounds: int) -> None:
     """Run all transactions of the daemon."""
     ledger, queries = Ledger(config.ledger_path), Queries(config.ledger_path)
-    dispatcher = Dispatcher(config, ledger, LocalExecutor(worker_settings(config)))
+    dispatcher = Dispatcher(config, ledger, LocalWorkers(worker_settings(config)))
     cleanup = Cleanup(config, ledger)
     intake = IntakeService(config, ledger, cleanup)
     status = StatusFile(config, queries, dispatcher, intake)

@@ -93,3 +93,28 @@ def test_run_loads_only_what_a_job_needs(studio: Studio, checkpoints: Path):
     done = studio.cli("run")
     assert done.returncode == 0
     assert "preloaded" not in done.stderr
+
+
+def loads_of(studio: Studio) -> dict[str, int]:
+    """How often each model was loaded, by the daemon's log."""
+    counts: dict[str, int] = {}
+    before: set[str] = set()
+    for line in (studio.root / "watch.log").read_text().splitlines():
+        if "models.changed" in line:
+            now = {name for name in ("one", "two") if repr(name) in line or f'"{name}"' in line}
+            for name in now - before:
+                counts[name] = counts.get(name, 0) + 1
+            before = now
+    return counts
+
+
+def test_alternating_jobs_load_each_checkpoint_seldom(studio: Studio, checkpoints: Path):
+    (studio.root / "pipeline.yaml").write_text(CONFIG.replace("preload: [one, absent]", ""))
+    photograph("coffee", 64).save(studio.inbox("restyle") / "coffee.png")
+    rows = [f"coffee.png,{('one', 'two')[number % 2]},{number}" for number in range(12)]
+    text = "\n".join(["image,img2img.model,img2img.seed", *rows, ""])
+    (studio.inbox("restyle") / "rows.csv").write_text(text)
+    with studio.watch():
+        jobs = studio.ended(12)
+    assert {job["status"] for job in jobs} == {"completed"}
+    assert loads_of(studio) == {"one": 1, "two": 1}

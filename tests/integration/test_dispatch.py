@@ -3,6 +3,7 @@
 import json
 import queue
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,7 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
-    LoadedModel,
     MemoryUse,
-    ModelsLoaded,
     Order,
     Phase,
     Progress,
@@ -29,7 +28,9 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger.store import Ledger
+from tests.played_workers import SINCE, free_worker
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -45,9 +46,24 @@ class PlayedExecutor:
         self.capacity = capacity
         self.orders: list[Order | Task] = []
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.models: dict[str, frozenset[str]] = {}
+        self.problems: dict[str, str] = {}
+        self.processes: dict[str, str] = {}
+        """Names of processes that differ from those of their workers."""
 
     def submit(self, order: Order | Task) -> None:
         self.orders.append(order)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        """All are free: the dispatcher itself counts what they have."""
+        names = [chr(ord("a") + number) for number in range(self.capacity)]
+        return tuple(
+            free_worker(
+                name, self.processes.get(name, name), self.models.get(name, frozenset()),
+                self.problems.get(name, ""),
+            )
+            for name in names
+        )  # fmt: skip
 
     def cancel(self, job: str) -> None:
         raise AssertionError(f"nobody cancelled {job}")
@@ -127,8 +143,8 @@ def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     real = dispatcher.scheduler.claim
 
-    def claim() -> Any:
-        job = real()
+    def claim(loaded: Any) -> Any:
+        job = real(loaded)
         full_disk_once(site.ledger, monkeypatch)
         return job
 
@@ -182,26 +198,17 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
 
 
-def test_models_belong_to_their_worker(site: Any) -> None:
-    executor = PlayedExecutor()
-    dispatcher = Dispatcher(site.config, site.ledger, executor)
-    model = LoadedModel("sd", "loaded", "cuda:0", "2026-12-01T22:00:00Z", 5)
-    executor.reports.put(ModelsLoaded((model,), "unheard of"))
-    executor.reports.put(WorkerReady("cuda:0", "float16", {}, "a"))
-    executor.reports.put(WorkerReady("cuda:1", "float16", {}, "b"))
-    executor.reports.put(ModelsLoaded((model,), "b"))
-    dispatcher.listen()
-    assert "models" not in dispatcher.workers["a"]
-    assert dispatcher.workers["b"]["models"] == [
-        {"name": "sd", "state": "loaded", "device": "cuda:0", "since": "2026-12-01T22:00:00Z",
-         "bytes": 5},
-    ]  # fmt: skip
+def test_models_are_listed_with_their_worker(site: Any) -> None:
+    executor = PlayedExecutor(capacity=2)
+    executor.models["b"] = frozenset({"sd"})
+    first, second = Dispatcher(site.config, site.ledger, executor).describe_workers([])
+    assert first["models"] == []
+    assert second["models"] == [
+        {"name": "sd", "state": "loaded", "device": "cuda:0", "since": SINCE, "bytes": None}
+    ]
     schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
     workers = schema["properties"]["workers"]["items"]["properties"]
-    jsonschema.validate(dispatcher.workers["b"]["models"], workers["models"])
-    executor.reports.put(ModelsLoaded((), "b"))
-    dispatcher.listen()
-    assert dispatcher.workers["b"]["models"] == []
+    jsonschema.validate(second["models"], workers["models"])
 
 
 def test_the_end_of_its_own_worker_puts_a_job_back(two) -> None:
@@ -303,19 +310,20 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
     dispatcher.listen()
     dispatcher.dispatch()
     first, second = ids(executor.orders)
+    executor.problems["a"] = "gone"
     executor.reports.put(JobFailed(first, LOST, hold=True, poisoned=True, worker="a"))
     executor.reports.put(WorkerEnded("a", (), "poisoned", "the device is lost"))
     dispatcher.listen()
-    held = {job.id: job.hold for job in site.jobs()}
-    assert held.pop(first) == "device_unavailable"
-    assert set(held.values()) == {None}
+    assert {job.hold for job in site.jobs()} == {None}
+    assert [(job.status, job.attempt) for job in site.jobs() if job.id == first] == [("queued", 0)]
     dispatcher.dispatch()
-    third = ids(executor.orders)[2]
-    assert list(dispatcher.running) == [second, third]
+    assert ids(executor.orders)[2] == first, "the other worker does it"
+    assert list(dispatcher.running) == [second, first]
+    executor.problems["b"] = "gone"
     executor.reports.put(JobFailed(second, LOST, hold=True, poisoned=True, worker="b"))
     dispatcher.listen()
     holds = {job.id: job.hold for job in site.jobs()}
-    assert holds.pop(third) is None
+    assert holds.pop(first) is None
     assert set(holds.values()) == {"device_unavailable"}
 
 
@@ -335,6 +343,39 @@ def test_a_device_that_is_back_releases_the_jobs_that_wait_for_it(site: Any):
     dispatcher.listen()
     dispatcher.scheduler.review(keep_trying=True)
     assert {job.hold for job in site.jobs()} == {None}
+
+
+def test_a_task_for_one_worker_waits_for_that_worker_alone(site: Any):
+    site.put("a.png")
+    site.settle()
+    executor = PlayedExecutor(capacity=2)
+    free = executor.workers
+    busy = {"b"}
+    executor.workers = lambda: tuple(replace(w, is_free=w.name not in busy) for w in free())
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    dispatcher.request(Task("for b", "load_model", "sd", worker="b"), ends.append)
+    dispatcher.dispatch()
+    assert ids(executor.orders) == [site.job().id], "the others go on meanwhile"
+    busy.clear()
+    dispatcher.dispatch()
+    assert ids(executor.orders)[1:] == ["for b"]
+
+
+def test_tasks_of_a_worker_that_has_no_device_fail_at_once(site: Any):
+    executor = PlayedExecutor(capacity=2)
+    states = executor.workers()
+    lost = replace(states[1], state="lost", problem="it is gone", is_free=False)
+    executor.workers = lambda: (states[0], lost)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    dispatcher.request(Task("for b", "load_model", "sd", worker="b"), ends.append)
+    dispatcher.dispatch()
+    (end,) = ends
+    assert isinstance(end, TaskFailed)
+    assert (end.failure["code"], end.failure["detail"]) == ("device_unavailable", "it is gone")
+    assert dispatcher.is_idle
+    assert executor.orders == []
 
 
 def test_a_task_that_the_end_of_the_daemon_overtakes_has_failed(site: Any):

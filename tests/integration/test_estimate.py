@@ -225,11 +225,17 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     assert shop.left() == QueueEstimate(110, pytest.approx(220, rel=0.2))
 
 
+def idle_dispatcher() -> SimpleNamespace:
+    return SimpleNamespace(
+        running={}, workers={}, describe_workers=lambda _: [], delayed=lambda: None
+    )
+
+
 def test_what_the_status_file_tells(shop, site) -> None:
     shop.add(restyle())
     shop.do([2])
     shop.add(restyle(), 3)
-    dispatcher = SimpleNamespace(running={}, workers={})
+    dispatcher = idle_dispatcher()
     gate = SimpleNamespace(waiting=list)
     status = StatusFile(site.config, shop.views, dispatcher, gate)  # pyright: ignore
     status.step(0)
@@ -243,7 +249,7 @@ def test_what_the_status_file_tells(shop, site) -> None:
 def test_whoever_watches_gets_what_the_status_file_tells(shop, site) -> None:
     shop.add(restyle())
     seen: list[dict] = []
-    dispatcher = SimpleNamespace(running={}, workers={})
+    dispatcher = idle_dispatcher()
     gate = SimpleNamespace(waiting=list)
     status = StatusFile(site.config, shop.views, dispatcher, gate, observe=seen.append)  # pyright: ignore
     status.step(0)
@@ -265,7 +271,7 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
         clock[0] += 0.05
         return QueueEstimate(100_000, 4e5)
 
-    dispatcher = SimpleNamespace(running={}, workers={})
+    dispatcher = idle_dispatcher()
     status = StatusFile(site.config, shop.views, dispatcher, SimpleNamespace(waiting=list))  # pyright: ignore
     monkeypatch.setattr(status._estimator, "queue", queue_of_many)
     monkeypatch.setattr(

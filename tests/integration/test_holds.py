@@ -32,6 +32,7 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import holds, pauses
 from dna_pipeline.ledger.model_sets import text_of
@@ -44,6 +45,7 @@ from dna_pipeline.stages.registry import needed_files
 from dna_pipeline.weights.loras import FOLDER
 from tests import certificates
 from tests.ledgers import make_due
+from tests.played_workers import free_worker
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -60,6 +62,9 @@ class Obedient:
 
     def submit(self, order: Order) -> None:
         self.orders.append(order)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        return (free_worker(),)
 
     def yield_after_stage(self, job: str) -> None:
         self.rested.append(job)

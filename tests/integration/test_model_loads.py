@@ -56,7 +56,7 @@ def test_a_model_is_loaded_before_the_next_job(
     loads.step()
     dispatcher.dispatch()
     assert models(executor) == ["sd"]
-    report(dispatcher, executor, ready("w1"), TaskDone(f"load {number}", 2.0))
+    report(dispatcher, executor, ready("w1"), TaskDone(f"load {number}", 2.0, worker="w1"))
     assert models(executor) == ["sd", "job"]
     row = queries.model_load(number)
     assert row is not None

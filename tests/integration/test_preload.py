@@ -41,6 +41,8 @@ def dispatcher(site: Any, executor: PlayedExecutor) -> Dispatcher:
 
 def report(dispatcher: Dispatcher, executor: PlayedExecutor, *events: Event) -> None:
     for event in events:
+        if isinstance(event, WorkerReady):
+            executor.processes["a"] = event.worker
         executor.reports.put(event)
     dispatcher.listen()
     dispatcher.dispatch()
@@ -61,16 +63,17 @@ def test_models_are_loaded_before_the_first_job(dispatcher: Dispatcher, executor
     assert models(executor) == ["sd15"]
     assert preload.to_dict() == {"model": "sd15", "number": 1, "of": 2}
     with capture_logs() as logs:
-        report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 2.04))
+        report(dispatcher, executor, ready("w1"), TaskDone("preload sd15 a", 2.04))
         preload.step()
         assert preload.to_dict() == {"model": "matte", "number": 2, "of": 2}
-        report(dispatcher, executor, TaskDone("preload matte", 1.0))
+        report(dispatcher, executor, TaskDone("preload matte a", 1.0))
     assert preload.to_dict() is None
     assert models(executor) == ["sd15", "matte", "job"]
     assert {
         "event": "model.preloaded",
         "log_level": "info",
         "model": "sd15",
+        "worker": "a",
         "seconds": 2.0,
     } in logs
 
@@ -79,7 +82,7 @@ def test_a_new_worker_loads_them_again(dispatcher: Dispatcher, executor: PlayedE
     preload = Preload(["sd15"], dispatcher)
     preload.begin()
     dispatcher.dispatch()
-    report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 1.0))
+    report(dispatcher, executor, ready("w1"), TaskDone("preload sd15 a", 1.0))
     preload.step()
     report(dispatcher, executor, WorkerEnded("w1", (), "crash", "it ended"), ready("w2"))
     preload.step()
@@ -99,7 +102,7 @@ def test_a_model_that_fails_is_a_sentence_in_the_log(
     dispatcher.dispatch()
     failure = UnknownModel("model 'sd15' is not declared").failure().to_dict()
     with capture_logs() as logs:
-        report(dispatcher, executor, ready("w1"), TaskFailed("preload sd15", failure))
+        report(dispatcher, executor, ready("w1"), TaskFailed("preload sd15 a", failure))
         preload.step()
         report(dispatcher, executor, WorkerEnded("w1", (), "crash", ""), ready("w2"))
         preload.step()
@@ -164,13 +167,13 @@ def test_an_edit_during_the_preload_is_pending_at_once_and_taken_over_after_it(
         "runtime: taken over when the running job, or the loading of models, has ended"
     )
     assert takeover.holds_back
-    executor.reports.put(TaskDone("preload sd15", 1.0))
+    executor.reports.put(TaskDone("preload sd15 a", 1.0))
     dispatcher.listen()
     dispatcher.dispatch(holds_back=True)
     takeover.step(100.0)
     assert (models(executor), parts.config) == (["sd15", "matte"], site.config)
     assert takeover.state.pending
-    executor.reports.put(TaskDone("preload matte", 1.0))
+    executor.reports.put(TaskDone("preload matte a", 1.0))
     dispatcher.listen()
     dispatcher.dispatch(holds_back=True)
     takeover.step(200.0)

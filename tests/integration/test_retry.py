@@ -10,12 +10,14 @@ import pytest
 from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.base.files import INTERMEDIATE
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import ArtifactRow
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.publish.failure_folders import remove_failure
 from tests.integration.power import followed
+from tests.played_workers import free_worker
 
 SIDECAR = "pipeline: two_stages\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
 
@@ -27,6 +29,9 @@ class Recorder:
 
     def __init__(self) -> None:
         self.orders = []
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        return (free_worker(),)
 
     def submit(self, order) -> None:
         self.orders.append(order)

@@ -54,9 +54,10 @@ INSIDE = {
         "service",
     ],
     "execution": [
-        "protocol disk_space estimate conditions",
+        "protocol disk_space estimate conditions model_order",
+        "worker_state",
         "local_executor orders running_job source_holds",
-        "scheduler",
+        "scheduler local_workers",
         "dispatcher worker",
     ],
     "ledger": [

@@ -265,6 +265,11 @@ def release_memory() -> None:
         torch.mps.empty_cache()
 
 
+def lock_name(number: int) -> str:
+    """Name of the lock of the worker with that number, in the data folder."""
+    return "worker.lock" if number == 1 else f"worker.lock.{number}"
+
+
 def main() -> None:
     """Entry point of the child process."""
     from filelock import FileLock
@@ -280,7 +285,7 @@ def main() -> None:
     threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
     # A worker outlives a killed daemon by a moment. Two workers on one device are worse than a
     # wait, so wait until the other one has ended.
-    with FileLock(Path(settings.data, "worker.lock")):
+    with FileLock(Path(settings.data, lock_name(settings.number))):
         worker.work()
 
 

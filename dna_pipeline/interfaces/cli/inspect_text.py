@@ -13,7 +13,7 @@ from dna_pipeline.interfaces.cli.output import clean, local_time
 from dna_pipeline.interfaces.cli.words import hold_reason, plain, short, time_left
 
 if TYPE_CHECKING:
-    from dna_pipeline.operations.overview import JobHold, WaitingFile
+    from dna_pipeline.operations.overview import JobHold, WaitingFile, WorkerInfo
 
 Record = dict[str, Any]
 
@@ -104,16 +104,17 @@ def print_status(fields: Record) -> None:
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     from dna_pipeline.operations.overview import (
         make_holds,
-        make_models,
         make_remarks,
         make_waiting,
+        make_workers,
         server_url,
     )
 
     yield "daemon", _daemon(fields["daemon"])
     if (url := server_url(fields)) is not None:
         yield "server", url
-    yield from (("model", f"{model.name} {model.words}") for model in make_models(fields))
+    if len(workers := make_workers(fields)) == 1:
+        yield from (("model", f"{model.name} {model.words}") for model in workers[0].models)
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
@@ -160,12 +161,28 @@ def _daemon(daemon: Record | None) -> str:
 
 
 def _running_lines(fields: Record) -> Iterator[tuple[str, str]]:
-    from dna_pipeline.operations.overview import loading_words
+    from dna_pipeline.operations.overview import delay_words, loading_words, make_workers
 
-    if fields["running"] is not None:
-        yield "running", _running(fields["running"])
-    elif loading := loading_words(fields):
+    workers = make_workers(fields)
+    if len(workers) > 1:
+        yield from (("worker", _worker(worker)) for worker in workers)
+    first = [fields["running"]] if fields["running"] is not None else []
+    jobs: Sequence[Record] = fields.get("running_jobs") or first
+    yield from (("running", _running(job)) for job in jobs)
+    if not jobs and (loading := loading_words(fields)):
         yield "running", f"nothing yet: {loading}"
+    if delay := delay_words(fields):
+        yield "order", delay
+
+
+def _worker(worker: WorkerInfo) -> str:
+    names = {
+        state: ", ".join(model.name for model in worker.models if model.state == state)
+        for state in ("loaded", "loading")
+    }
+    models = ", ".join(f"{some} {state}" for state, some in names.items() if some)
+    state = worker.state.replace("_", " ")
+    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu, models)))
 
 
 def _running(job: Record) -> str:

@@ -21,7 +21,7 @@ from dna_pipeline.base.errors import Hold, InboxUnavailable
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution.local_executor import LocalExecutor
+from dna_pipeline.execution.local_workers import LocalWorkers
 from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.queries import Queries
@@ -63,7 +63,7 @@ class Daemon(DaemonParts):
     def __init__(
         self,
         config: Config,
-        executor: ExecutorFactory = LocalExecutor,
+        executor: ExecutorFactory = LocalWorkers,
         server: ServerProcess | None = None,
     ) -> None:
         super().__init__(config, executor, server)

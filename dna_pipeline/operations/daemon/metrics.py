@@ -211,13 +211,17 @@ def receiver_metrics(queries: ReportQueries) -> Iterator[Metric]:
 
 
 def _device_metrics(workers: Iterable[Record]) -> Iterator[Metric]:
+    state = gauge("worker_state", "1 for the state that a worker is in, by worker and device.")
     used = gauge("device_memory_used_bytes", "Memory in use on a worker's device.")
     size = gauge("device_memory_size_bytes", "Memory that a worker's device has.")
     for worker in workers:
         labels = {"worker": str(worker["worker"]), "device": str(worker.get("device"))}
+        if "state" in worker:
+            state.add(1, **labels, state=worker["state"])
         if worker.get("memory_bytes") is not None:
             used.add(worker["memory_bytes"], **labels)
             size.add(worker["memory_total_bytes"], **labels)
+    yield state
     yield used
     yield size
 

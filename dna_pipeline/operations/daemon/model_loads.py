@@ -50,8 +50,7 @@ class ModelLoads:
 
     def _record(self, session: Transaction, number: int, end: TaskEnd) -> None:
         if isinstance(end, TaskDone):
-            workers = list(self._dispatcher.workers.values())
-            device = workers[-1]["device"] if workers else None
+            device = self._dispatcher.workers.get(end.worker, {}).get("device")
             model_loads.finish(session, number, device, end.seconds)
         else:
             model_loads.fail(session, number, Failure.from_dict(end.failure))

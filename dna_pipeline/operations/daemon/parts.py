@@ -46,7 +46,7 @@ log = structlog.get_logger()
 CLOSE_GRACE_S = 8.0
 """Time in which all parts together have to end: less than the ten seconds that are promised."""
 
-ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
+ExecutorFactory = Callable[[Sequence[WorkerSettings], Callable[[], None]], Executor]
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -202,24 +202,21 @@ class StatusFile:
             self._estimating.done(started, time.monotonic() - started)
         jobs = [job.to_dict(self._estimator.job(job.job)) for job in running.values()]
         first = jobs[0] if jobs else None
-        ends = self._estimate
+        workers = self._dispatcher.describe_workers(jobs)
+        able = max(sum(worker["problem"] is None for worker in workers), 1)
+        estimate = ends = self._estimate.shared(able)
+        running_s = _shared_s([job["eta_s"] for job in jobs], able)
         if first is not None:
-            ends = ends.behind(first["inbox"], first["eta_s"])
+            ends = ends.behind(first["inbox"], running_s)
         batches: list[dict[str, Any]] = self._counts.get("batches", [])
         return {
             "progress": progress_entries(self._done, ends.inbox_s),
             "batches": [b | {"eta_s": ends.batch_s.get(b["batch"])} for b in batches],
             "running": first,
-            "workers": [
-                {
-                    "worker": name,
-                    "models": [],
-                    **facts,
-                    "jobs": [job for job in jobs if job["worker"] == name],
-                }
-                for name, facts in self._dispatcher.workers.items()
-            ],
-            **(self._estimate.to_dict(True, first["eta_s"]) if first else self._estimate.to_dict()),
+            "running_jobs": jobs,
+            "workers": workers,
+            "delayed": self._dispatcher.delayed(),
+            **estimate.to_dict(bool(jobs), running_s),
         }
 
     def _jobs_per_hour(self) -> int:
@@ -236,3 +233,12 @@ class StatusFile:
             write_bytes(self._path, json.dumps(content, indent=1, default=str).encode())
         except OSError as error:
             log.warning("status.not_written", why=error.strerror)
+
+
+def _shared_s(remaining_s: Sequence[float | None], workers: int) -> float | None:
+    """Seconds of running jobs, shared by the workers that do these and further ones; None if one
+    is unknown."""
+    durations = [seconds for seconds in remaining_s if seconds is not None]
+    if len(durations) < len(remaining_s):
+        return None
+    return round(sum(durations) / workers, 1)

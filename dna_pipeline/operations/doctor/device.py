@@ -123,7 +123,7 @@ def _rocm(machine: Machine) -> _Mismatch | None:
 
 
 def device(machine: Machine) -> Iterator[Finding]:
-    """Report the self-test of the device, which a child process has done."""
+    """Report the self-test of the first device, which a child process has done."""
     if machine.torch is None:
         return
     trial = machine.self_test
@@ -147,6 +147,17 @@ def device(machine: Machine) -> Iterator[Finding]:
         yield Finding("device", "note", f"{value}; no GPU: jobs run on the CPU", hint)
 
 
+def other_devices(machine: Machine) -> Iterator[Finding]:
+    """Report the self-tests of further devices that `runtime.device` lists."""
+    for device, trial in machine.other_self_tests.items():
+        if trial.problem:
+            hint = "take it out of runtime.device, or mend it; the other devices go on without it"
+            yield Finding("device", "fault", f"{device}: {trial.problem}", hint)
+            continue
+        parts = [device, trial.facts.get("gpu"), trial.facts["dtype"], "self-test passed"]
+        yield Finding("device", "ok", ", ".join(filter(None, parts)))
+
+
 def memory(machine: Machine) -> Iterator[Finding]:
     """Compare the memory of the device with the weights of the configured models."""
     facts = machine.self_test.facts
@@ -167,16 +178,19 @@ def memory(machine: Machine) -> Iterator[Finding]:
     shared = [needs[model.name] for model in models if model.shares_memory]
     together = sum(needs.values()) - sum(shared) + max(shared, default=0)
     value += f"; all models take {size(together)}"
+    copies = 1 if is_gpu else machine.demand.workers_on_cpu
+    if copies > 1:
+        value += f" for each of {copies} workers"
     if len(shared) > 1:
         value += ", with one checkpoint of the folder at a time"
     alone = f"; {largest} alone takes about {size(needs[largest])}"
-    least = needs[largest] + RESERVE_BYTES
+    least = copies * (needs[largest] + RESERVE_BYTES)
     if total < least:
         hint = "choose a smaller model, a dtype of 16 bits, or a device with more memory"
         yield Finding("memory", "fault", value + alone, hint)
     elif free < least:
         yield Finding("memory", "warning", value + alone, _who_holds(machine, is_gpu=is_gpu))
-    elif total < together + RESERVE_BYTES:
+    elif total < copies * (together + RESERVE_BYTES):
         hint = "nothing to do: when memory runs out, models are unloaded and loaded again"
         yield Finding("memory", "note", value, hint)
     else:

@@ -26,6 +26,7 @@ CHECKS: tuple[Check, ...] = (
     system.python,
     device.torch,
     device.device,
+    device.other_devices,
     device.memory,
     project.weights,
     tools.onnxruntime,

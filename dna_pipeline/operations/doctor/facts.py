@@ -20,7 +20,8 @@ class Demand:
     """The needs of the configured pipelines; without a configuration, those of all stages.
 
     Attributes:
-        device, dtype: as in `runtime:`.
+        device, dtype: as in `runtime:`; of several devices, the first one.
+        other_devices: the devices of further workers.
         needs_device: a model computes with torch.
         stages: types of all stages.
         disk_bytes: space for one job with a picture of `TYPICAL_PX`.
@@ -32,6 +33,12 @@ class Demand:
     stages: frozenset[str] = frozenset({"img2img", "remove_background", "triposr"})
     providers: frozenset[str] = frozenset({"rembg"})
     disk_bytes: int = 64 << 20
+    other_devices: tuple[str, ...] = ()
+
+    @property
+    def workers_on_cpu(self) -> int:
+        """Number of workers that share the main memory for their models; at least 1."""
+        return max([self.device, *self.other_devices].count("cpu"), 1)
 
     @classmethod
     def of(cls, config: Config | None) -> Demand:
@@ -47,7 +54,8 @@ class Demand:
         ]
         side = TYPICAL_PX
         return cls(
-            device=config.runtime.device,
+            device=config.runtime.devices[0],
+            other_devices=config.runtime.devices[1:],
             dtype=config.runtime.dtype,
             needs_device=any(model.needs_device for model in config.models.values()),
             stages=frozenset(stage["type"] for stages in pipelines for stage in stages),
@@ -204,6 +212,7 @@ class Machine:
         cards: vendors of the graphics cards that the system lists.
         kfd: state of AMD's device for computation, /dev/kfd.
         self_test: facts as in `execution/worker/device.py: facts`.
+        other_self_tests: those of further devices that are listed, by their names.
         onnxruntime: facts `version` and `provider`.
         opengl, ffmpeg, sqlite, watch: facts with `text`; `sqlite` also has `is_wal_safe`.
         free_ram_bytes, ram_bytes: memory that may still be used, and all of it.
@@ -231,6 +240,7 @@ class Machine:
     cards: frozenset[Vendor] = frozenset()
     kfd: Literal["none", "closed", "open"] = "none"
     self_test: Trial = field(default_factory=Trial)
+    other_self_tests: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
     onnxruntime: Trial = field(default_factory=Trial)
     opengl: Trial = field(default_factory=Trial)
     ffmpeg: Trial = field(default_factory=Trial)

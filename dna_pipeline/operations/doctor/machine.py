@@ -52,9 +52,11 @@ def gather(config: Config | None) -> Machine:
     of the trials."""
     demand = Demand.of(config)
     # The self-test takes the longest, so it is started first.
+    others = [device for device in dict.fromkeys(demand.other_devices) if device != demand.device]
     results = in_parallel(
         {
             "self_test": partial(self_test.run, demand.device, demand.dtype),
+            **{name: partial(self_test.run, name, demand.dtype) for name in others},
             "sqlite": partial(trials.run, "sqlite"),
             "onnxruntime": partial(trials.run, "onnxruntime", device=_onnx_device(demand)),
             "ffmpeg": partial(trials.run, "ffmpeg"),
@@ -64,6 +66,7 @@ def gather(config: Config | None) -> Machine:
         }
     )
     free, total = memory()
+    other_self_tests = {name: results.pop(name) for name in others}
     return Machine(
         clock=clock(),
         demand=demand,
@@ -81,6 +84,7 @@ def gather(config: Config | None) -> Machine:
         max_user_instances=_inotify("max_user_instances"),
         user=user_name(),
         is_utf8=HAS_UTF8_NAMES,
+        other_self_tests=other_self_tests,
         **results,
     )
 

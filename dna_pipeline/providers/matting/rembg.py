@@ -275,7 +275,7 @@ def _session(name: str, path: Path, requested: list[Any]) -> Any:
     """A session of rembg's class for that model, on our file."""
     options: Any = _onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    options.intra_op_num_threads = _cores()
+    options.intra_op_num_threads = _threads()
     base: Any = _session_classes()[name]
 
     class OnOurFile(base):
@@ -348,6 +348,12 @@ def try_out(device: Device) -> dict[str, str]:
 def _warn_fallback(name: str, requested: list[Any], active: list[str]) -> None:
     if len(requested) > len(active):
         log.warning("session.fell_back", model=name, active=active)
+
+
+def _threads() -> int:
+    """Threads of onnxruntime: one for each core, and no more than OMP_NUM_THREADS says."""
+    limit = os.environ.get("OMP_NUM_THREADS", "")
+    return min(_cores(), max(int(limit), 1)) if limit.isdecimal() else _cores()
 
 
 def _cores() -> int:

@@ -169,7 +169,8 @@ class Diffusers(Provider):
         return root, files if self.vae is None else [*files, self.vae]
 
     def convert(self) -> bool:
-        """Convert `single_file` if `path` is not there; True if it was converted.
+        """Convert `single_file` if `path` is not there; True if it was converted. False as well if
+        another worker did so meanwhile.
 
         Raises:
             WeightsMismatch: the file is not a Stable Diffusion 1.5.
@@ -179,7 +180,12 @@ class Diffusers(Provider):
         from dna_pipeline.providers.stable_diffusion.convert import convert
 
         _hush()
-        convert(self.single_file, self.path, tokenizer=self.tokenizer, vae=self.vae)
+        try:
+            convert(self.single_file, self.path, tokenizer=self.tokenizer, vae=self.vae)
+        except OSError:
+            if not self.path.exists():
+                raise
+            return False
         return True
 
     def load(self, device: Device) -> StableDiffusion:

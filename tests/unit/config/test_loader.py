@@ -62,10 +62,12 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
     assert config.ledger_path == tmp_path / "data" / "ledger.db"
     assert config.runtime.model_dump() == {
         "device": "auto",
+        "threads_per_worker": None,
         "dtype": "auto",
         "max_attempts": 3,
         "stage_timeout_s": 1800,
         "idle_unload_s": 0,
+        "model_window_s": 300,
         "pause_after_failures": 5,
         "preload": [],
     }
@@ -349,9 +351,15 @@ def test_one_wrong_line(told, cases):
     runtime: {devise: cpu}
         unknown key 'runtime.devise'; did you mean 'device'?
     runtime: {device: gpu}
-        runtime.device: should be auto, cpu, mps, cuda or cuda:N, not 'gpu'
+        runtime.device: should be auto, cpu, mps, cuda or cuda:N, or a list of devices, not 'gpu'
     runtime: {device: 'cuda:'}
-        runtime.device: should be auto, cpu, mps, cuda or cuda:N, not 'cuda:'
+        runtime.device: should be auto, cpu, mps, cuda or cuda:N, or a list of devices, not 'cuda:'
+    runtime: {device: []}
+        runtime.device: should list from 1 to 64 devices
+    runtime: {device: [cuda:0, auto]}
+        runtime.device: should list cpu, cuda or cuda:N, not 'auto'
+    runtime: {device: [cuda, cpu, cuda:0]}
+        runtime.device: lists cuda:0 twice; two workers would share its memory
     runtime: {dtype: float61}
         runtime.dtype: should be 'auto', 'float32', 'float16' or 'bfloat16', not
         'float61'; did you mean 'float16'?

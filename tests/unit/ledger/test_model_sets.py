@@ -6,7 +6,7 @@ from itertools import combinations
 
 import pytest
 
-from dna_pipeline.ledger.model_sets import names_in, text_of
+from dna_pipeline.ledger.model_sets import names_in, names_of, text_of
 
 NAMES = ["a", "b", "a,b", "a, b", "", "[", '["a"]', '["a", "b"]', '["", "a"]', "a\nb", "ü", ","]
 
@@ -32,6 +32,13 @@ def test_different_sets_have_different_texts():
 )
 def test_extra_files_follow_the_models(names: list[str], files: list[str], text: str):
     assert text_of(names, files) == text
+
+
+@pytest.mark.parametrize("files", [[], ["lora:wax"], ["lora:a,b"]])
+def test_names_are_read_from_the_text(files: list[str]):
+    sets = [names for size in range(4) for names in combinations([*NAMES, "lora:a"], size)]
+    for names in sets:
+        assert names_of(text_of(names, files)) == set(names)
 
 
 def test_names_are_read_from_the_stages():

@@ -20,6 +20,9 @@ MODULES = (queue, drops, holds, pauses, requests, store)
 WRITER = {
     "next_runnable": ((), "ix_jobs_runnable"),
     "claim_next": ((), "ix_jobs_runnable"),
+    "runnable_at": ((1,), "jobs USING INTEGER PRIMARY KEY"),
+    "next_models": ((0, 500), "ix_jobs_runnable (priority=?)"),
+    "claim_at": ((1,), "jobs USING INTEGER PRIMARY KEY"),
     "to_publish": ((), "ix_jobs_publish"),
     "promote_due": ((NOW,), "ix_jobs_due"),
     "held_jobs": (("weights_missing", "models"), "ix_jobs_hold"),

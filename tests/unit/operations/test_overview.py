@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from dna_pipeline.operations.overview import InboxState, make_overview
-from tests.overviews import busy_status, running_job
+from tests.overviews import HASH, busy_status, running_job, two_workers
 
 CONFIG: Any = SimpleNamespace(
     outbox=Path("outbox"), inboxes=[SimpleNamespace(name="photos", path=Path("in/photos"))]
@@ -33,6 +33,28 @@ def test_all_running_jobs_are_there_once():
     workers = [{"jobs": [first]}, {"jobs": [second]}]
     status = busy_status() | {"running": first, "workers": workers}
     assert [job.job for job in make_overview(CONFIG, status).running] == ["a", "b"]
+
+
+def test_workers_with_their_devices_and_models():
+    overview = make_overview(CONFIG, two_workers())
+    first, second = overview.workers
+    assert (first.device, first.state, first.models) == ("cuda:0", "working", ("matte", "sd15"))
+    assert (second.state, second.problem is None) == ("lost", False)
+    assert overview.running[0].worker == "w1-1"
+    assert overview.delay == (
+        f"jobs with matte, sd15 come before {HASH[:8]} (anime), which starts after 4 min of them "
+        "at most"
+    )
+    assert overview.remarks == (
+        "cuda:1 is not used: cuda:1 was asked for, but torch sees no such device; the other "
+        "devices go on",
+    )
+
+
+def test_an_only_worker_without_its_device_is_a_hold_and_no_remark():
+    status = two_workers()
+    status["workers"] = status["workers"][1:]
+    assert make_overview(CONFIG, status).remarks == ()
 
 
 def test_remarks_are_made_of_what_is_wrong_alone():

@@ -25,7 +25,7 @@ from dna_pipeline.interfaces.cli.live.text import (
     shorten,
 )
 from dna_pipeline.interfaces.cli.words import short_path, time_left
-from dna_pipeline.operations.overview import OpenBatch, Overview, RunningJob
+from dna_pipeline.operations.overview import OpenBatch, Overview, RunningJob, WorkerInfo
 
 TITLE_COLUMNS = 9
 TIME_LEFT_COLUMNS = 22
@@ -43,6 +43,9 @@ SENTENCE_LINES = 2
 
 REMARK_LINES = 4
 """Most lines of one remark: it says what is wrong and what mends it."""
+
+STATE_COLUMNS = 11
+"""Room for the longest state of a worker."""
 
 LIST_LINES = 6
 """Most lines of all holds, and of all files that wait."""
@@ -111,6 +114,7 @@ class _Picture:
         is_tall = self.height >= 20
         lines = list(self._head())
         for part in (
+            self._workers(),
             self._running(),
             self._queue(),
             self._held(),
@@ -150,6 +154,9 @@ class _Picture:
 
     def _device(self) -> str:
         device = self.overview.device
+        if (number := len(self.overview.workers)) > 1:
+            lost = sum(worker.problem is not None for worker in self.overview.workers)
+            return f"{number} workers{f', {lost} without a device' if lost else ''}"
         if device.device is None:
             return "device not loaded yet"
         memory = ""
@@ -158,6 +165,42 @@ class _Picture:
         name = " ".join(filter(None, (device.device, device.dtype)))
         gpu = (device.gpu or "") if self.width >= 100 else ""
         return joined((gpu, name, memory), self.signs)
+
+    # --- workers ---
+
+    def _workers(self) -> Iterator[Text]:
+        """List the workers, if there are several."""
+        workers = self.overview.workers
+        if len(workers) < 2:
+            return
+        most = max(self.height // 4, 2)
+        wide = max(width_of(self.signs.show(worker.device)) for worker in workers)
+        for number, worker in enumerate(workers[:most]):
+            yield self._titled("" if number else "workers", self._worker(worker, wide))
+        if (more := len(workers) - most) > 0:
+            yield self._titled("", Text(f"and {more:,} more", style="dim"))
+
+    def _worker(self, worker: WorkerInfo, wide: int) -> Text:
+        signs = self.signs
+        state = worker.state.replace("_", " ")
+        style = "yellow" if worker.problem is not None else "dim"
+        memory = ""
+        if worker.memory_bytes is not None and worker.memory_total_bytes is not None:
+            memory = f"{size(worker.memory_bytes)} of {size(worker.memory_total_bytes)}"
+        gpu = (worker.gpu or "") if self.width >= 100 else ""
+        models = signs.show(", ".join(model.name for model in worker.models))
+        line = Text(pad(signs.show(worker.device), wide))
+        line.append(f"  {pad(state, STATE_COLUMNS)}  ", style=style)
+        rest = joined((memory, models, worker.dtype or "", gpu), signs)
+        room = max(self.room - wide - STATE_COLUMNS - 4, 8)
+        return line.append(cut_end(rest, room, signs.cut), style="dim")
+
+    def _device_of(self, job: RunningJob) -> str:
+        """Device of a running job, if there are several; "" if it is not known."""
+        if len(self.overview.workers) < 2:
+            return ""
+        named = (w.device for w in self.overview.workers if w.worker == job.worker)
+        return self.signs.show(next(named, ""))
 
     # --- running ---
 
@@ -176,7 +219,7 @@ class _Picture:
         stage = Text(_stage_words(job), style="cyan")
         inbox = self.signs.show(job.inbox)
         attempt = f"attempt {job.attempt}" if job.attempt > 1 else ""
-        behind = f"  {joined((inbox, attempt), signs)}"
+        behind = f"  {joined((inbox, self._device_of(job), attempt), signs)}"
         room = max(self.room - stage.cell_len - 2 - width_of(behind), 8)
         text = cut_middle(self.signs.show(job.name), room, signs.cut)
         name = Text().append(text, style="bold").append(behind, style="dim")
@@ -196,6 +239,9 @@ class _Picture:
         if len(rows) > most:
             # Those with work come first; the order of the others stays.
             rows.sort(key=lambda row: row.done >= row.total)
+        if self.overview.delay:
+            delay = cut_end(self.signs.show(self.overview.delay), self.room, self.signs.cut)
+            yield self._titled("", Text(delay, style="dim"))
         yield from self._table(rows[:most])
         if (more := len(rows) - most) > 0:
             yield self._titled("", Text(f"and {more:,} more", style="dim"))

@@ -222,6 +222,20 @@ class Device(BaseModel):
     memory_total_bytes: int | None = None
 
 
+class Worker(BaseModel):
+    """A worker with its device, and the names of the models that it has loaded."""
+
+    worker: str
+    device: str = Field(description="before it has one, as runtime.device names it")
+    state: str = Field(description="not_started, starting, idle, working or lost")
+    dtype: str | None
+    gpu: str | None
+    models: list[str]
+    problem: str | None = Field(description="why it did not get its device")
+    memory_bytes: int | None
+    memory_total_bytes: int | None
+
+
 class RunningJob(BaseModel):
     """A job at a worker."""
 
@@ -235,6 +249,7 @@ class RunningJob(BaseModel):
     steps: int
     fraction: float
     eta_s: float | None
+    worker: str
 
 
 class Ended(BaseModel):
@@ -270,6 +285,7 @@ class SiteStatus(BaseModel):
     jobs_per_hour: Count
     is_paused: bool
     running: list[RunningJob]
+    workers: list[Worker]
     holds: list[QueueHold]
     waiting: list[Waiting]
     waiting_total: Count

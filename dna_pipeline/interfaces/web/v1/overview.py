@@ -101,6 +101,7 @@ def _status(site: Site, shapes: Shapes, overview: Overview) -> models.SiteStatus
         jobs_per_hour=overview.jobs_per_hour,
         is_paused=any(hold.jobs is None for hold in holds),
         running=[_running(asdict(job)) for job in overview.running],
+        workers=[_worker(site, asdict(worker)) for worker in overview.workers],
         holds=holds,
         waiting=[
             models.Waiting(inbox=file.inbox, file=file.file, reason=site.hide(file.reason))
@@ -113,6 +114,12 @@ def _status(site: Site, shapes: Shapes, overview: Overview) -> models.SiteStatus
         pipelines=list(site.config.pipelines),
         version=__version__,
     )
+
+
+def _worker(site: Site, worker: dict[str, Any]) -> models.Worker:
+    problem: str | None = worker["problem"]
+    hidden = None if problem is None else site.hide(problem)
+    return models.Worker.model_validate(worker | {"problem": hidden})
 
 
 def _running(job: dict[str, Any]) -> models.RunningJob:

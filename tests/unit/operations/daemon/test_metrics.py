@@ -25,8 +25,9 @@ from tests.ledgers import lay_out
 HOSTILE = 'a"b\\c\nd\u2028e\x85f\rg{h="i"} 1'
 STATUS: dict[str, Any] = {
     "waiting_total": 3,
-    "workers": [{"worker": "local-1", "device": "cuda:0", "memory_bytes": 5 << 30,
-                 "memory_total_bytes": 24 << 30}],
+    "workers": [{"worker": "w1-1", "device": "cuda:0", "memory_bytes": 5 << 30,
+                 "memory_total_bytes": 24 << 30, "state": "working"},
+                {"worker": "w2-3", "device": "cuda:1", "state": "lost"}],
 }  # fmt: skip
 
 
@@ -113,7 +114,11 @@ def test_the_file_keeps_prometheus_rules(ledger: Ledger, tmp_path: Path):
     assert {v for _, v in values["dna_pipeline_jobs_ended_total"]} == {1.0}
     assert values["dna_pipeline_waiting_files"] == [({}, 3.0)]
     memory = values["dna_pipeline_device_memory_used_bytes"]
-    assert memory == [({"worker": "local-1", "device": "cuda:0"}, float(5 << 30))]
+    first, second = {"worker": "w1-1", "device": "cuda:0"}, {"worker": "w2-3", "device": "cuda:1"}
+    assert memory == [(first, float(5 << 30))]
+    assert values["dna_pipeline_worker_state"] == [
+        (first | {"state": "working"}, 1.0), (second | {"state": "lost"}, 1.0)
+    ]  # fmt: skip
     ((labels, is_up),) = values["dna_pipeline_up"]
     assert (set(labels), is_up) == ({"version"}, 1.0)
 

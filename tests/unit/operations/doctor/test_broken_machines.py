@@ -65,6 +65,14 @@ def not_ok(**changes: Any) -> list[Finding]:
     return [finding for finding in judge(replace(SOUND, **changes)) if finding.state != "ok"]
 
 
+def test_each_device_is_reported():
+    trial = Trial("", GPU | {"name": "cuda:1"})
+    found = [f.value for f in judge(replace(SOUND, other_self_tests={"cuda:1": trial}))
+             if f.check == "device"]  # fmt: skip
+    assert len(found) == 2
+    assert found[1].startswith("cuda:1, ")
+
+
 def test_a_sound_machine():
     findings = judge(SOUND)
     assert not_ok() == []
@@ -93,6 +101,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "a device that crashes": (
         {"self_test": Trial("the worker ended by SIGSEGV")},
         "device", "", "fault", "SIGSEGV", "install it again"),
+    "a second device that is missing": (
+        {"other_self_tests": {"cuda:1": Trial("torch sees no such device")}},
+        "device", "", "fault", "cuda:1: torch sees no such device", "the other devices go on"),
+    "two workers that share the main memory": (
+        {"self_test": Trial("", ON_CPU), "demand": Demand("cpu", other_devices=("cpu",)),
+         "torch": CPU_BUILD, "nvidia": None, "cards": frozenset(), "free_ram_bytes": 6 * GIB},
+        "memory", "", "warning", "all models take 4 GiB for each of 2 workers", "end other"),
     "a small GPU": (
         {"self_test": Trial("", GPU | {"free_bytes": GIB, "total_bytes": 2 * GIB})},
         "memory", "", "fault", "sd15 alone takes about 2 GiB", "smaller model"),

@@ -109,6 +109,24 @@ def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]
     assert not model.convert()
 
 
+def test_a_worker_that_converts_beside_another_takes_what_that_one_made(
+    small: Path, single: dict[str, torch.Tensor], monkeypatch: pytest.MonkeyPatch
+):
+    model = diffusers_model(small)
+    assert model.single_file is not None
+    save_file({k: v.contiguous() for k, v in single.items()}, model.single_file)
+    rename = convert.rename_new
+
+    def be_late(source: Path, target: Path) -> None:
+        shutil.copytree(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(convert, "rename_new", be_late)
+    assert not model.convert()
+    assert sorted(path.name for path in small.iterdir()) == ["config", "one.safetensors", "sd"]
+    model.load(Device("cpu", "float32"))
+
+
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

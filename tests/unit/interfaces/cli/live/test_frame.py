@@ -17,7 +17,7 @@ from dna_pipeline.interfaces.cli.live.frame import draw
 from dna_pipeline.interfaces.cli.live.results import ResultLog
 from dna_pipeline.interfaces.cli.live.signs import signs_for
 from dna_pipeline.operations.overview import make_overview
-from tests.overviews import HASH, busy_status, ended, running_job
+from tests.overviews import HASH, busy_status, ended, running_job, two_workers
 
 CONFIG = """\
 version: 1
@@ -103,6 +103,29 @@ def test_between_two_jobs_nothing_moves(config: Config):
     idle = picture(config, status | {"running": None, "workers": []})
     assert at_work[5:] == idle[5:]
     assert idle[3] == "running  nothing"
+
+
+@pytest.mark.parametrize("width", [40, 64, 80, 140])
+def test_several_workers_are_listed(config: Config, width: int):
+    lines = picture(config, two_workers(), width)
+    assert all(cell_len(line) <= width for line in lines)
+    said = " ".join(" ".join(lines).split())
+    assert "2 workers, 1 without a device" in said
+    assert "workers cuda:0 working" in said
+    assert "cuda:1 lost" in said
+    if width >= 80:
+        assert "12 GiB of 139 GiB · matte, sd15" in said
+        assert "photos · cuda:0" in said
+        assert "jobs with matte, sd15 come before 0d3a987e (anime)" in said
+        assert "cuda:1 is not used: cuda:1 was asked for" in said
+
+
+def test_many_workers_leave_room_for_the_rest(config: Config):
+    status = two_workers()
+    status["workers"] = [status["workers"][0] | {"worker": f"w{n}-1"} for n in range(30)]
+    lines = picture(config, status, height=40)
+    assert sum("working" in line for line in lines) == 10
+    assert any("and 20 more" in line for line in lines)
 
 
 def test_names_in_japanese_keep_their_width(config: Config):

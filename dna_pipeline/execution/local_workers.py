@@ -1,0 +1,115 @@
+"""Several worker processes on one machine, each with a device of its own."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from dna_pipeline.execution.local_executor import NAME, LocalExecutor, WorkerSettings
+from dna_pipeline.execution.protocol import Event, Order, Task
+from dna_pipeline.execution.worker_state import WorkerState
+
+
+class LocalWorkers:
+    """An executor of several workers, each of which is a `LocalExecutor` and does one order at a
+    time.
+
+    An order goes to the free worker that has to load the fewest models for it. A worker that did
+    not get its device rests, longer each time, while the others go on; if none has one, they try
+    one after another.
+
+    Args:
+        settings: those of each worker.
+        wake, module: as for `LocalExecutor`.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[WorkerSettings],
+        wake: Callable[[], None] = lambda: None,
+        module: str = "dna_pipeline.execution.worker.process",
+    ) -> None:
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        names = [NAME] if len(settings) == 1 else [f"w{n}" for n in range(1, len(settings) + 1)]
+        self._workers = {
+            name: LocalExecutor(each, wake, module, name, self._events)
+            for name, each in zip(names, settings, strict=True)
+        }
+
+    @property
+    def capacity(self) -> int:
+        return len(self._workers)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        states = [worker.state() for worker in self._workers.values()]
+        if all(state.problem for state in states):
+            trying = self._to_try(states)
+            return tuple(replace(s, is_free=s.is_free and s.name == trying) for s in states)
+        return tuple(
+            replace(state, is_free=False) if self._workers[state.name].waits_for_device else state
+            for state in states
+        )
+
+    def _to_try(self, states: Sequence[WorkerState]) -> str | None:
+        """The only worker that tries next to get its device, if none has one; None while one
+        does so: the one that has failed the longest time ago."""
+        if any(not state.is_free for state in states):
+            return None
+        return min(self._workers, key=lambda name: self._workers[name].lost_at)
+
+    def events(self) -> queue.SimpleQueue[Event]:
+        return self._events
+
+    def submit(self, order: Order | Task) -> None:
+        """Give an order to a worker that is free; a task that names its worker, to that one."""
+        self._workers[self._choose(order)].submit(order)
+
+    def _choose(self, order: Order | Task) -> str:
+        if isinstance(order, Task) and order.worker in self._workers:
+            return order.worker
+        states = [state for state in self.workers() if state.is_free]
+        # A worker may have lost its device since the caller asked.
+        free = states or [s for worker in self._workers.values() if (s := worker.state()).is_free]
+        needed = _models_of(order)
+        return min(free, key=lambda state: _cost(state, needed)).name
+
+    def cancel(self, job: str) -> None:
+        for worker in self._workers.values():
+            worker.cancel(job)
+
+    def yield_after_stage(self, job: str) -> None:
+        for worker in self._workers.values():
+            worker.yield_after_stage(job)
+
+    def enforce_timeouts(self) -> None:
+        for worker in self._workers.values():
+            worker.enforce_timeouts()
+
+    def close(self, grace_s: float) -> None:
+        """End all workers at the same time, as `LocalExecutor.close` ends one."""
+        threads = [
+            threading.Thread(target=worker.close, args=(grace_s,), name=f"close-{name}")
+            for name, worker in self._workers.items()
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
+def _models_of(order: Order | Task) -> frozenset[str]:
+    """Names of the models that an order needs."""
+    if isinstance(order, Task):
+        return frozenset({order.model} - {""})
+    names = (stage.params.get("model") for stage in order.stages)
+    return frozenset(name for name in names if name is not None)
+
+
+def _cost(state: WorkerState, needed: frozenset[str]) -> tuple[int, int, bool]:
+    """Sorts workers for an order: by the models to load, by loaded ones that these may push out,
+    and those that run before those that have to be started."""
+    missing = needed - state.model_names
+    others = state.model_names - needed if missing else frozenset[str]()
+    return len(missing), len(others), state.state != "idle"
