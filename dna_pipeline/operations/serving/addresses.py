@@ -85,8 +85,9 @@ def running(data: Path) -> list[ServerAddress]:
     Files of dead servers are removed. A server of another machine that listens on that machine's
     own loopback address is left out, since nobody here reaches it.
     """
-    found = filter(None, (_read(place) for place in _places(data) if _is_alive(place)))
-    return sorted((each for each in found if _is_reachable(each)), key=lambda s: s.started)[::-1]
+    servers = filter(None, (_read(place) for place in _places(data) if _is_alive(place)))
+    reachable = filter(_is_reachable, servers)
+    return sorted(reachable, key=lambda server: server.started, reverse=True)
 
 
 def newest(data: Path) -> ServerAddress | None:
