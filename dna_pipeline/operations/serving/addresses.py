@@ -19,13 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from filelock import FileLock, Timeout
 
 from dna_pipeline.base.files import read_json, write_bytes
 from dna_pipeline.base.times import format_time, utcnow
-
-log = structlog.get_logger()
 
 _TRIES = 10
 
@@ -70,7 +67,9 @@ def announced(data: Path, url: str, *, has_token: bool) -> Generator[None]:
         }  # fmt: skip
         write_bytes(place, json.dumps(entry).encode())
     except OSError as error:
-        log.warning("server.not_announced", why=str(error))
+        import structlog  # not above, since commands that only look load no logging
+
+        structlog.get_logger().warning("server.not_announced", why=str(error))
         yield
         return
     try:
