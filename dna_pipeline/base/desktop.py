@@ -1,4 +1,4 @@
-"""Opens files and folders with the desktop's own program."""
+"""Opens files, folders and addresses with the desktop's own program."""
 
 from __future__ import annotations
 
@@ -28,11 +28,20 @@ def open_path(path: Path, program: str) -> subprocess.Popen[bytes] | None:
 
     Raises OSError.
     """
+    return _open(str(path.absolute()), program)
+
+
+def open_url(url: str, program: str) -> subprocess.Popen[bytes] | None:
+    """Open an address in a browser, as `open_path` does a file. Raises OSError."""
+    return _open(url, program)
+
+
+def _open(target: str, program: str) -> subprocess.Popen[bytes] | None:
     if sys.platform == "win32":
-        os.startfile(path)
+        os.startfile(target)
         return None
     return subprocess.Popen[bytes](
-        [program, str(path.absolute())],
+        [program, target],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         **ipc.SESSION,
     )  # fmt: skip

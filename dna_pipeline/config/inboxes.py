@@ -19,7 +19,9 @@ WEIGHT_FOLDERS = frozenset({"models", WILDCARDS, "embeddings"})
 Real = Callable[[Path], Path]
 """Resolves the links in a folder's path, as far as they can be followed."""
 
-_OWN_FILES = ("ledger.", "rebuilt.", "daemon.", "worker.lock", "weights.json", ".dna")
+_OWN_FILES = (
+    "ledger.", "rebuilt.", "daemon.", "server.", "worker.lock", "weights.json", ".dna",
+)  # fmt: skip
 
 
 def is_own_name(name: str) -> bool:

@@ -9,9 +9,30 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.operations.serving import addresses
 from dna_pipeline.operations.sheet import page_of
 
 LATEST = "latest"
+
+
+def find_page(config: Config, target: str) -> str | None:
+    """Find the address of a job's page; None if no server runs, or the target names no job.
+
+    Args:
+        target: a job, by the beginning of its id or the name of its folder; `latest`: the newest
+            result.
+
+    Raises:
+        ConfigError: there is no ledger, or several jobs have such ids.
+    """
+    if (server := addresses.newest(config.data)) is None:
+        return None
+    with closing(open_queries(config)) as queries:
+        if target == LATEST:
+            recent = queries.recent(1)
+            return server.result(recent[0]["id"]) if recent else None
+        job_id = queries.find(target)
+    return None if job_id is None else server.result(job_id)
 
 
 def find_place(config: Config, target: str) -> Path:

@@ -14,6 +14,7 @@ from dna_pipeline.base.layout import SHEET_PAGE
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, parse_time
 from dna_pipeline.operations.lookup import find_batch, find_job, open_queries
+from dna_pipeline.operations.serving import addresses
 from dna_pipeline.operations.sheet_contents import cells_of, columns_of, sheet_of_batch
 from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_jobs
 from dna_pipeline.publish.sheet.folder import SheetFolder
@@ -104,7 +105,7 @@ def _batch_of(queries: Queries, choice: SheetChoice) -> str | None:
 
 
 def _sheet_of_batch(config: Config, queries: Queries, batch_id: str) -> tuple[Sheet, Path]:
-    sheet, name = sheet_of_batch(queries, batch_id)
+    sheet, name = sheet_of_batch(queries, batch_id, config.data)
     if not (config.outbox / name).is_dir():
         raise ConfigError(
             f"{config.outbox / name}: the batch's folder is not there any more; give another "
@@ -128,6 +129,7 @@ def _sheet_of_jobs(config: Config, queries: Queries, choice: SheetChoice) -> She
         made_at=utcnow(),
         left_off=max(len(ids) - MAX_ENTRIES, 0),
         inbox=choice.inbox or "",
+        server=addresses.newest_url(config.data) or "",
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from dna_pipeline.base.layout import BATCH_REPORT, batch_folder
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.execution.protocol import SheetCell
 from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.operations.serving import addresses
 from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_batch
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet, grid_axes
@@ -14,8 +17,12 @@ MOST_CELLS = 200
 """Most pictures of the sheet's picture; see `media/contact_sheet.py`."""
 
 
-def sheet_of_batch(queries: Queries, batch_id: str) -> tuple[Sheet, str]:
-    """Read the contact sheet of a batch; give it with the batch's folder below the outbox."""
+def sheet_of_batch(queries: Queries, batch_id: str, data: Path) -> tuple[Sheet, str]:
+    """Read the contact sheet of a batch; give it with the batch's folder below the outbox.
+
+    Args:
+        data: the data folder, on which a server may run.
+    """
     batch = queries.batch(batch_id)
     name = batch_folder(batch["inbox"], batch["folder"], batch["stem"], batch["id"])
     entries = of_batch(queries, batch_id)
@@ -27,6 +34,7 @@ def sheet_of_batch(queries: Queries, batch_id: str) -> tuple[Sheet, str]:
         left_off=max(batch["rows"] - MAX_ENTRIES, 0),
         report=BATCH_REPORT,
         inbox=batch["inbox"],
+        server=addresses.newest_url(data) or "",
     )
     return sheet, name
 

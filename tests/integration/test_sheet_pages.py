@@ -97,6 +97,19 @@ def test_it_opens_and_shows_thumbnails(page: Any, folder: SheetFolder) -> None:
     assert links[:3] == [f"{first}/", f"{first}/manifest.json", f"{first}/cat.png"]
 
 
+def test_results_link_to_the_server_that_ran(page: Any, folder: SheetFolder) -> None:
+    page.open(write(folder, result(folder, 1), result(folder, 2), server="http://127.0.0.1:9"))
+    links = "[...document.querySelectorAll('.links a')].filter((a) => a.textContent === 'Page')"
+    assert page.run(f"{links}.map((a) => a.href)") == [
+        "http://127.0.0.1:9/results/00000001", "http://127.0.0.1:9/results/00000002",
+    ]  # fmt: skip
+    assert "when this sheet was made" in page.run(f"{links}[0].title")
+    names = "performance.getEntriesByType('resource').map((each) => each.name)"
+    assert not [name for name in page.run(names) if name.startswith("http")]
+    page.open(write(folder, result(folder, 3)))
+    assert page.run(f"{links}.length") == 0
+
+
 def test_hostile_texts_are_shown_as_texts(page: Any, folder: SheetFolder) -> None:
     hostile = result(
         folder, 1, name=HOSTILE, params={"img2img.prompt": HOSTILE}, meta={HOSTILE: HOSTILE},

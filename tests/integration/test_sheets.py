@@ -17,6 +17,7 @@ from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from dna_pipeline.operations.daemon import sheets
 from dna_pipeline.operations.daemon.sheets import SheetMaker
+from dna_pipeline.operations.serving.addresses import announced
 from tests.commands import call, facts
 from tests.integration.conftest import Site
 from tests.integration.test_dispatch import PlayedExecutor
@@ -340,6 +341,35 @@ def test_open_without_a_display(works: Works, monkeypatch: pytest.MonkeyPatch) -
     call(site.root, "sheet")
     assert call(site.root, "open", works.folder.name).stdout == f"{works.folder / 'index.html'}\n"
     assert "no job or batch has an id" in call(site.root, "open", "xyz").stderr
+
+
+def test_the_sheet_names_a_server_that_runs(works: Works) -> None:
+    end(works)
+    head = works.folder / "sheet/head.js"
+    with announced(works.site.config.data, "http://127.0.0.1:8000", has_token=False):
+        works.do_all()
+        assert '"server":"http://127.0.0.1:8000"' in head.read_text()
+        head.unlink()
+        call(works.site.root, "sheet")
+        assert '"server":"http://127.0.0.1:8000"' in head.read_text()
+    call(works.site.root, "sheet")
+    assert '"server":""' in head.read_text()
+
+
+def test_open_where_a_server_runs(works: Works, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    end(works)
+    site, (first, last) = works.site, works.site.jobs()[:2]
+    with announced(site.config.data, "http://127.0.0.1:8000", has_token=False):
+        pages = "http://127.0.0.1:8000/results"
+        assert call(site.root, "open", first.id[:8]).stdout == f"{pages}/{first.id}\n"
+        assert call(site.root, "open").stdout == f"{pages}/{last.id}\n"
+        folder = call(site.root, "open", "--folder", first.id[:8]).stdout
+        assert folder == f"{site.outbox / (first.publish_name or '')}\n"
+        assert call(site.root, "open", works.folder.name).stdout == f"{works.folder}\n"
+        assert "no job or batch has an id" in call(site.root, "open", "xyz").stderr
+    assert call(site.root, "open").stdout == f"{site.outbox / (last.publish_name or '')}\n"
 
 
 # --- kills ---

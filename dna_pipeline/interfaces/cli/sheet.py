@@ -57,12 +57,24 @@ def open_(
     target: Annotated[
         str, typer.Argument(metavar="[JOB|BATCH|latest]", help="Default: the newest result.")
     ] = "latest",
+    folder: Annotated[
+        bool, typer.Option("--folder", help="The folder, even where a server runs.")
+    ] = False,
 ) -> None:
-    """Open a result's folder, or a batch's contact sheet; print its path without a display."""
-    from dna_pipeline.base.desktop import open_path, opener
-    from dna_pipeline.operations.results import find_place
+    """Open a result: its page where a server runs, else its folder; or a batch's contact sheet.
 
-    place = find_place(load(context), target)
+    Without a display, its address or path is only printed.
+    """
+    from dna_pipeline.base.desktop import open_path, open_url, opener
+    from dna_pipeline.operations.results import find_page, find_place
+
+    config, program = load(context), opener()
+    if not folder and (page := find_page(config, target)) is not None:
+        print(clean_on(page))
+        if program is not None:
+            open_url(page, program)
+        return
+    place = find_place(config, target)
     print(clean_on(place))
-    if (program := opener()) is not None:
+    if program is not None:
         open_path(place, program)

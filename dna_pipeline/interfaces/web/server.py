@@ -7,7 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,6 +36,7 @@ from dna_pipeline.interfaces.web.names import read_origins
 from dna_pipeline.operations import configuration
 from dna_pipeline.operations.daemon.config_watch import ConfigWatch
 from dna_pipeline.operations.daemon.takeover import BY_RESTART, changed_keys
+from dna_pipeline.operations.serving.addresses import announced
 
 log = structlog.get_logger()
 
@@ -84,20 +85,26 @@ class Server:
         door.check(config)
         certificate = _certificate(config)
         self._listening = listen(options.host, options.port, addresses)
-        self._uploads = config.data / "uploads"
+        self._data = config.data
+        self._has_token = token is not None
         self._server = _Uvicorn(Editions(config, door), certificate, most)
         self.url = self._listening.url(is_https=certificate is not None)
         self.warnings = _warnings(options)
 
     def run(self, started: Callable[[], None] = lambda: None) -> None:
-        """Answer requests until a signal or `stop`.
+        """Answer requests until a signal or `stop`. Meanwhile the data folder says where.
 
         Args:
             started: called when the first request can be answered.
         """
-        self._server.started_callback = started
+
+        def announce() -> None:
+            announcement.enter_context(announced(self._data, self.url, has_token=self._has_token))
+            started()
+
+        self._server.started_callback = announce
         try:
-            with _uploads_kept_in(self._uploads):
+            with _uploads_kept_in(self._data / "uploads"), ExitStack() as announcement:
                 self._server.run(sockets=self._listening.sockets)
         finally:
             self._listening.close()

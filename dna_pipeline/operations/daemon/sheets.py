@@ -229,7 +229,7 @@ class SheetMaker:
         if not self._look(self._config.outbox).is_there:
             raise _Wait(f"{self._config.outbox} cannot be reached")
         with closing(Queries(self._config.ledger_path)) as queries:
-            sheet, name = sheet_of_batch(queries, making.batch)
+            sheet, name = sheet_of_batch(queries, making.batch, self._config.data)
         folder = SheetFolder(
             self._config.outbox / name, self._config.outbox, self._config.thumbnails
         )

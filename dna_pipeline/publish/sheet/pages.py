@@ -49,6 +49,8 @@ class Sheet:
             of their combinations. Empty if it has none.
         left_off: number of results that the sheet has no place for.
         report: name of the batch report that lies beside the page; "" if there is none.
+        server: address of the server that ran when the sheet was made; "" if none did. Each result
+            gets a plain link to its page there, which nothing follows by itself.
     """
 
     title: str
@@ -58,6 +60,7 @@ class Sheet:
     left_off: int = 0
     report: str = ""
     inbox: str = ""
+    server: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ def _head(sheet: Sheet, common: Mapping[str, Any]) -> dict[str, Any]:
         "varying": [key for key in keys if key not in common],
         "axes": grid_axes(sheet),
         "report": sheet.report,
+        "server": sheet.server,
     }
 
 

@@ -43,3 +43,9 @@ def test_it_gets_the_whole_path(programs: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(programs)
     desktop.open_path(Path("a b"), str(programs / "xdg-open")).wait(10)
     assert (programs / "opened").read_text() == str(programs / "a b")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows opens addresses itself")
+def test_an_address_is_opened_as_it_is(programs: Path) -> None:
+    desktop.open_url("http://127.0.0.1:8000/results/ab", str(programs / "xdg-open")).wait(10)
+    assert (programs / "opened").read_text() == "http://127.0.0.1:8000/results/ab"

@@ -44,7 +44,7 @@ def test_an_outbox_below_the_data_folder(problems: Outcome, place: str) -> None:
 @pytest.mark.parametrize(
     "place",
     ["work", "work/out", "Work", "claims", "recovered", "logs/out", "models", "models/sd/out",
-     "wildcards", "embeddings", "ledger.db", "daemon.json", ".dna-owner"],
+     "wildcards", "embeddings", "ledger.db", "daemon.json", "server.0a1b2c3d.json", ".dna-owner"],
 )  # fmt: skip
 def test_not_where_the_program_has_its_own_files(problems: Outcome, place: str) -> None:
     first = place.split("/")[0]

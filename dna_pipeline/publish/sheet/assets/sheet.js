@@ -118,6 +118,11 @@
 
   function links(entry) {
     const node = make("div", { className: "links" });
+    if (head.server && entry.job) {
+      const page = link("Page", `${head.server}/results/${entry.job}`);
+      page.title = `On ${head.server}, where a server ran when this sheet was made`;
+      node.append(page);
+    }
     if (entry.gone) node.append(make("span", { className: "faint" }, "Its folder is not in the outbox any more."));
     if (!entry.folder) return node;
     node.append(link("Folder", entry.folder));
