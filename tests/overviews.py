@@ -64,14 +64,20 @@ def busy_status() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def loaded(name: str) -> dict[str, Any]:
+    """An entry of `workers[].models`."""
+    return {"name": name, "state": "loaded", "device": "cuda:0", "since": "", "bytes": None}
+
+
 def two_workers() -> dict[str, Any]:
     """A status with a worker that runs a job and one whose device is missing."""
     job = running_job(worker="w1-1")
     facts: dict[str, Any] = {"dtype": "float16", "gpu": "H200", "memory_bytes": 12 << 30,
                              "memory_total_bytes": 139 << 30}  # fmt: skip
     workers = [
-        {"worker": "w1-1", "device": "cuda:0", "state": "working", "models": ["matte", "sd15"],
-         "problem": None, "jobs": [job], **facts},
+        {"worker": "w1-1", "device": "cuda:0", "state": "working", "problem": None,
+         "models": [loaded("matte"), loaded("sd15")],
+         "jobs": [job], **facts},
         {"worker": "w2-3", "device": "cuda:1", "state": "lost", "models": [], "dtype": None,
          "gpu": None, "problem": "cuda:1 was asked for, but torch sees no such device", "jobs": []},
     ]  # fmt: skip

@@ -66,7 +66,8 @@ class Dispatcher:
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
-        workers: device, number type, GPU and memory of each worker that is ready, by its name.
+        workers: device, number type, GPU, memory and models of each worker that is ready, by its
+            name.
     """
 
     def __init__(
@@ -109,7 +110,7 @@ class Dispatcher:
         """
         listed = list(jobs)
         return [
-            {"dtype": None, "gpu": None}
+            {"dtype": None, "gpu": None, "models": []}
             | state.to_dict()
             | self.workers.get(state.process, {})
             | {"jobs": [job for job in listed if job["worker"] == state.process]}
@@ -243,7 +244,10 @@ class Dispatcher:
                 self.scheduler.device_available()
                 log.info("worker.ready", worker=event.worker, **facts)
             case ModelsLoaded():
-                log.info("models.changed", worker=event.worker, models=event.models)
+                if event.worker in self.workers:
+                    self.workers[event.worker]["models"] = [asdict(m) for m in event.models]
+                names = [model.name for model in event.models if model.state == "loaded"]
+                log.info("models.changed", worker=event.worker, models=names)
             case WorkerEnded():
                 self._on_worker_ended(event)
             case TaskDone() | TaskFailed():

@@ -194,11 +194,29 @@ class WorkerReady:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that a worker has, or is about to have.
+
+    Attributes:
+        state: `loading` until its weights are on the device.
+        device: as torch names it.
+        since: begin of that state, RFC 3339 in UTC.
+        bytes: memory of the device that its loading took; None where that is not known.
+    """
+
+    name: Text
+    state: Literal["loading", "loaded"]
+    device: Text
+    since: Text
+    bytes: Annotated[int, Field(ge=0, lt=1 << 63)] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelsLoaded:
-    """The names of all models that the worker has loaded now, after that has changed."""
+    """All models of a worker, sent whenever one of them is loaded or forgotten."""
 
     kind: ClassVar[str] = "models_loaded"
-    models: tuple[Text, ...]
+    models: tuple[LoadedModel, ...]
     worker: str = ""
     """Its name, which the executor gives it."""
 

@@ -50,10 +50,11 @@ class WorkerState:
     problem: str = ""
 
     def to_dict(self) -> dict[str, Any]:
-        """The state in the form in which `status.json` shows it."""
+        """The state in the form in which `status.json` shows it, without the models, of which it
+        says more."""
         return {
             "worker": self.process, "state": self.state, "device": self.device,
-            "models": sorted(self.models), "problem": self.problem or None,
+            "problem": self.problem or None,
         }  # fmt: skip
 
 
@@ -98,7 +99,7 @@ class WorkerMemory:
                 self.device = event.device
                 self._losses, self.problem, self.models = 0, "", frozenset()
             case ModelsLoaded():
-                self.models = frozenset(event.models)
+                self.models = frozenset(m.name for m in event.models if m.state == "loaded")
             case JobFailed() | TaskFailed() if _has_no_device(event):
                 self._lose(str(event.failure.get("detail") or event.failure.get("message")))
             case WorkerEnded() if event.worker == process:

@@ -6,12 +6,12 @@ process, or `operations/status.py` from the file and the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dna_pipeline.base.quantities import about, number_of
+from dna_pipeline.base.quantities import about, number_of, size
 from dna_pipeline.operations.receivers import problem_sentence
 
 if TYPE_CHECKING:
@@ -141,6 +141,30 @@ class WorkerInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerModel:
+    """A model at a worker.
+
+    Attributes:
+        state: `loading` or `loaded`.
+        since: begin of that state, RFC 3339 in UTC.
+        bytes: memory of the device that it took; None where that is not known.
+    """
+
+    name: str
+    state: str
+    device: str
+    since: str
+    worker: str = ""
+    bytes: int | None = None
+
+    @property
+    def words(self) -> str:
+        """`loaded on cuda:0, 2.1 GB`, or `loading on cpu`."""
+        memory = "" if self.bytes is None else f", {size(self.bytes)}"
+        return f"{self.state} on {self.device}{memory}"
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of daemon and queue at one instant.
 
@@ -157,6 +181,7 @@ class Overview:
         server: address of the HTTP server that runs beside the daemon; None if none does.
         workers: all workers, in the order of `runtime.device`.
         delay: the job that lets others pass, as a sentence; "" if none does.
+        models: the models that workers have or are loading; all others are not loaded.
     """
 
     outbox: str
@@ -178,6 +203,7 @@ class Overview:
     loading: str = ""
     workers: tuple[WorkerInfo, ...] = ()
     delay: str = ""
+    models: tuple[WorkerModel, ...] = ()
 
     @property
     def held(self) -> int:
@@ -212,14 +238,19 @@ def make_overview(config: Config, status: Record) -> Overview:
         loading=loading_words(status),
         workers=make_workers(status),
         delay=delay_words(status),
+        models=make_models(status),
     )
 
 
 def make_workers(status: Record) -> tuple[WorkerInfo, ...]:
     """Make values from the field `workers`."""
+
+    def loaded(entry: Record) -> tuple[str, ...]:
+        models: Sequence[Record] = entry.get("models", ())
+        return tuple(model["name"] for model in models if model["state"] == "loaded")
+
     return tuple(
-        _one(WorkerInfo, entry | {"models": tuple(entry.get("models", ()))})
-        for entry in status.get("workers", ())
+        _one(WorkerInfo, {**entry, "models": loaded(entry)}) for entry in status.get("workers", ())
     )
 
 
@@ -233,6 +264,15 @@ def delay_words(status: Record) -> str:
     return (
         f"jobs with {', '.join(delay['first'])} come before {delay['job'][:8]} "
         f"({', '.join(delay['models'])}), which starts after {left} of them at most"
+    )
+
+
+def make_models(status: Record) -> tuple[WorkerModel, ...]:
+    """Make values from the models of all workers."""
+    return tuple(
+        _one(WorkerModel, {**model, "worker": worker["worker"]})
+        for worker in status.get("workers", ())
+        for model in worker.get("models", ())
     )
 
 

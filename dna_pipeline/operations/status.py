@@ -139,6 +139,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     from dna_pipeline.ledger import health
     from dna_pipeline.operations.daemon.lock import is_held
     from dna_pipeline.operations.ownership import find_leftovers
+    from dna_pipeline.operations.serving import addresses
 
     health.check_present(config.ledger_path)
     queries = open_queries(config) if config.ledger_path.exists() else None
@@ -153,6 +154,7 @@ def read_daemon_and_queue(config: Config) -> Status:
         "runnable": 0, "queue_eta_s": None, "progress": [], "receivers": [], "config": None,
         "sheets": [],
         "server": None, "loading": None, "delayed": None, "left_alone": left_alone,
+        "page": addresses.newest_url(config.data),
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
@@ -269,6 +271,24 @@ class ReportsDevice(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class CachedModel:
+    """A model of the cache.
+
+    Attributes:
+        is_loading: True until it can be used.
+        device: the device that it computes on.
+        since: begin of its loading, or the end of that; UTC.
+        bytes: memory that its loading took; None if that is unknown.
+    """
+
+    name: str
+    is_loading: bool
+    device: str
+    since: datetime
+    bytes: int | None = None
+
+
 @dataclass(eq=False)
 class ModelCache:
     """The loaded models by name; each is loaded once and stays until it is evicted.
@@ -278,13 +298,17 @@ class ModelCache:
     Args:
         is_one_of_many: true for the names of models of which only one is kept. A folder may hold
             more checkpoints than fit into memory, which on a CPU would end the process.
-        on_change: called with the names of all loaded models after each change of them.
+        on_change: called with all models when one of them begins to be loaded, is loaded or is
+            forgotten, by the thread that does so; it must not ask the cache for a model.
+        allocated_bytes: memory of the device that is in use; None where that is not counted.
     """
 
     _providers: Mapping[str, Provider]
     device: Device
     _is_one_of_many: Callable[[str], bool] = lambda _: False
-    _on_change: Callable[[tuple[str, ...]], None] = lambda _: None
+    _on_change: Callable[[Sequence[CachedModel]], None] = lambda _: None
+    _allocated_bytes: Callable[[], int | None] = lambda: None
+    _cached: dict[str, CachedModel] = field(init=False, default_factory=dict[str, CachedModel])
     _loaded: dict[str, Any] = field(init=False, default_factory=dict[str, Any])
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
@@ -308,19 +332,31 @@ class ModelCache:
                 if (why := provider.mismatch()) is not None:
                     raise WeightsMismatch(why)
                 self._make_room_for(name)
-                self._loaded[name] = provider.load(self.device)
-                self._on_change(tuple(self._loaded))
+                self._load(name, provider)
             return self._loaded[name]
+
+    def _load(self, name: str, provider: Provider) -> None:
+        before = self._allocated_bytes()
+        device = self.device.name if provider.needs_device else "cpu"
+        self._cached[name] = CachedModel(name, True, device, utcnow())
+        self._on_change(tuple(self._cached.values()))
+        try:
+            self._loaded[name] = provider.load(self.device)
+            after = self._allocated_bytes()
+            used = None if before is None or after is None else max(after - before, 0)
+            place = self.computes_on(name).name
+            self._cached[name] = CachedModel(name, False, place, utcnow(), used)
+        except BaseException:
+            del self._cached[name]
+            raise
+        finally:
+            self._on_change(tuple(self._cached.values()))
 
     def _make_room_for(self, name: str) -> None:
         if self._is_one_of_many(name):
-            self._forget([other for other in self._loaded if self._is_one_of_many(other)])
-
-    def _forget(self, names: list[str]) -> None:
-        for name in names:
-            del self._loaded[name]
-        if names:
-            self._on_change(tuple(self._loaded))
+            for other in [one for one in self._loaded if self._is_one_of_many(one)]:
+                del self._loaded[other]
+                del self._cached[other]
 
     def computes_on(self, name: str) -> Device:
         """Device and number type of that model: as the loaded model reports them, else as its
@@ -335,5 +371,9 @@ class ModelCache:
         """Forget all loaded models except those to `keep`, and return the names of the others."""
         with self._lock:
             evicted = [name for name in self._loaded if name not in keep]
-            self._forget(evicted)
+            for name in evicted:
+                del self._loaded[name]
+                del self._cached[name]
+            if evicted:
+                self._on_change(tuple(self._cached.values()))
         return evicted

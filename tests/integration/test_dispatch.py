@@ -1,10 +1,13 @@
 """Orders and their events against a real ledger; the executor is played."""
 
+import json
 import queue
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -14,7 +17,9 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
+    LoadedModel,
     MemoryUse,
+    ModelsLoaded,
     Order,
     Phase,
     Progress,
@@ -28,6 +33,8 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger.store import Ledger
 from tests.played_workers import free_worker
+
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def ids(orders: list[Order | Task]) -> list[str]:
@@ -191,6 +198,28 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     }
     job = two.jobs()[1]
     assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
+
+
+def test_models_belong_to_their_worker(site: Any) -> None:
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    model = LoadedModel("sd", "loaded", "cuda:0", "2026-12-01T22:00:00Z", 5)
+    executor.reports.put(ModelsLoaded((model,), "unheard of"))
+    executor.reports.put(WorkerReady("cuda:0", "float16", {}, "a"))
+    executor.reports.put(WorkerReady("cuda:1", "float16", {}, "b"))
+    executor.reports.put(ModelsLoaded((model,), "b"))
+    dispatcher.listen()
+    assert "models" not in dispatcher.workers["a"]
+    assert dispatcher.workers["b"]["models"] == [
+        {"name": "sd", "state": "loaded", "device": "cuda:0", "since": "2026-12-01T22:00:00Z",
+         "bytes": 5},
+    ]  # fmt: skip
+    schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
+    workers = schema["properties"]["workers"]["items"]["properties"]
+    jsonschema.validate(dispatcher.workers["b"]["models"], workers["models"])
+    executor.reports.put(ModelsLoaded((), "b"))
+    dispatcher.listen()
+    assert dispatcher.workers["b"]["models"] == []
 
 
 def test_the_end_of_its_own_worker_puts_a_job_back(two) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -29,6 +30,7 @@ models:
   matte: {{provider: border_key}}
 pipelines:
   restyle: [{{img2img: {{model: sd15, steps: 12}}}}]
+  painted: [{{img2img: {{model: sd15, prompt: a clay figurine, negative_prompt: text}}}}]
   mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
 inboxes: [{{path: in, pipeline: restyle}}]
 """
@@ -141,6 +143,33 @@ def test_form_of_an_earlier_job(browser: Browser, config: Config) -> None:
     assert 'name="img2img.steps" value=""' in body  # as the pipeline has it
 
 
+def test_prompt_that_is_to_be_empty_is_empty(browser: Browser, config: Config) -> None:
+    assert 'name="emptied" value="img2img.prompt">' in browser.get("/drop").body.decode()
+    fields = {"pipeline": "painted", "emptied": "img2img.prompt"}
+    browser.drop([("cat.png", picture())], fields)
+    (job,) = jobs(config)
+    params = job["stages"][0]["params"]
+    assert (params["prompt"], params["negative_prompt"]) == ("", "text")
+    assert "prompt: ''" in job["drop"]["sidecar_text"].replace('"', "'")
+    again = browser.get(f"/drop?from={job['id']}").body.decode()
+    assert 'name="emptied" value="img2img.prompt" checked>' in again
+    assert 'name="emptied" value="img2img.negative_prompt">' in again
+
+
+def test_prompt_with_a_text_is_not_emptied(browser: Browser, config: Config) -> None:
+    fields = {"img2img.prompt": "clay", "emptied": "img2img.prompt"}
+    answer = browser.drop([("cat.png", picture())], fields)
+    assert answer.status == 422 and jobs(config) == []
+    assert "has a text, and is ticked to be empty" in text_of(answer)
+    assert 'value="img2img.prompt" checked>' in answer.body.decode()
+    assert ">\nclay</textarea>" in answer.body.decode()
+
+
+def test_only_prompts_can_be_emptied(browser: Browser, config: Config) -> None:
+    browser.drop([("cat.png", picture())], {"emptied": "img2img.steps"})
+    assert jobs(config)[0]["stages"][0]["params"]["steps"] == 12
+
+
 class TestRetry:
     @pytest.fixture
     def daemon(self, config: Config) -> Iterator[StandIn]:
@@ -212,6 +241,33 @@ class TestRetry:
         assert "Missing:" in page and "Load now sd15" in page
         browser.urlencoded("/models/load", {"model": "sd15"})
         wait_for(lambda: "sd15 is loaded on cpu" in text_of(browser.get("/models?load=1", **HX)))
+
+    def test_states_of_models(self, browser: Browser, config: Config, daemon: StandIn) -> None:
+        assert text_of(browser.get("/models")).count("Not loaded") == 4
+        sd15 = {"name": "sd15", "state": "loaded", "device": "cuda:1",
+                "since": "2026-11-29T16:55:31Z", "bytes": 2 << 30}  # fmt: skip
+        triposr = {**sd15, "name": "triposr", "state": "loading", "bytes": None}
+        worker = {"worker": "local-1", "device": "cuda:1", "dtype": "float16", "gpu": None,
+                  "jobs": [], "models": [sd15, triposr]}  # fmt: skip
+        status = {"daemon": {"pid": 1}, "workers": [worker], "queue": {},
+                  "loading": {"model": "triposr", "number": 2, "of": 2}}  # fmt: skip
+        (config.outbox / "status.json").write_text(json.dumps(status))
+        (page,) = wait_for(lambda: states_of(text_of(browser.get("/models"))))
+        assert "Loaded on cuda:1, 2 GiB, since 2026-11-29 16:55 UTC" in page
+        assert "Loading on cuda:1, since" in page and page.count("Not loaded") == 2
+        browser.urlencoded("/models/load", {"model": "sd15"})
+        part = browser.get("/models?load=1", **HX).body.decode()
+        for number, state in enumerate(("Loaded", "Not loaded", "Loading", "Not loaded"), 1):
+            place = f'id="state-{number}" hx-swap-oob="true">{state}'
+            assert place in part
+        queue = text_of(browser.get("/"))
+        assert "Loading triposr (2 of 2) before the first job." in queue
+        assert "sd15 loaded on cuda:1, 2 GiB · triposr loading on cuda:1" in queue
+
+
+def states_of(page: str) -> list[str]:
+    """The view of the models, once it has the new status."""
+    return [page] if "Loaded on" in page else []
 
 
 def test_models_name_no_path_of_the_server(browser: Browser, config: Config) -> None:

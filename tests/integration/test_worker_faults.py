@@ -13,6 +13,7 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
+    ModelsLoaded,
     Order,
     Phase,
     StageDone,
@@ -303,7 +304,13 @@ def test_models_leave_the_device_when_there_is_no_work(tmp_path: Path, plugin: P
             assert bench.run("copy", job=job, model="toy", steps=1)[-1] == JobDone(job)
         assert log.read_text() == "loaded\n"
         time.sleep(2.5)
-        assert bench.run("copy", job="c", model="toy")[-1] == JobDone("c")
+        events = bench.run("copy", job="c", model="toy")
+        assert events[-1] == JobDone("c")
+        loaded = [event for event in events if isinstance(event, ModelsLoaded)]
+        assert [[(m.name, m.state, m.device) for m in event.models] for event in loaded] == [
+            [], [("toy", "loading", "cpu")], [("toy", "loaded", "cpu")],
+        ]  # fmt: skip
+        assert {event.worker for event in loaded} == {"local-1"}
         assert log.read_text() == "loaded\n" * 2
     finally:
         bench.executor.close(5)

@@ -101,6 +101,23 @@ def memory_use(device: Device) -> MemoryUse | None:
     return None
 
 
+def allocated_bytes(device: Device) -> int | None:
+    """Memory of the device that this process has allocated; None where torch does not count it, as
+    on a CPU."""
+    import sys
+
+    if "torch" not in sys.modules:
+        return None
+    import torch
+
+    with suppress(RuntimeError, AssertionError, AttributeError):
+        if device.name.startswith("cuda"):
+            return torch.cuda.memory_allocated(device.name)
+        if device.name == "mps":
+            return torch.mps.current_allocated_memory()
+    return None
+
+
 def _gpu_facts(name: str) -> dict[str, Any]:
     import torch
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import queue
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,10 +18,12 @@ from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure_child
+from dna_pipeline.base.times import format_time
 from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.protocol import (
     Event,
     JobFailed,
+    LoadedModel,
     ModelsLoaded,
     Order,
     Task,
@@ -31,7 +34,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
 from dna_pipeline.media.marks.signing import Signer
-from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.base import CachedModel, Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
@@ -93,7 +96,13 @@ class Worker:
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
         context = runner.WorkerContext(
-            models=ModelCache(models, device, models.is_in_folder, self._report_models),
+            models=ModelCache(
+                models,
+                device,
+                models.is_in_folder,
+                lambda cached: self.emit(_models_loaded(cached)),
+                lambda: devices.allocated_bytes(device),
+            ),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
             must_yield=self.yield_requests.__contains__,
@@ -114,9 +123,6 @@ class Worker:
                     tasks.run(task, context)
                 case order:
                     runner.run(order, context)
-
-    def _report_models(self, names: tuple[str, ...]) -> None:
-        self.emit(ModelsLoaded(names))
 
     def _checked_device(self, models: Models) -> Device:
         """The device for the models. Raises `DeviceUnavailable`.
@@ -156,6 +162,21 @@ class Worker:
                 self.emit(TaskFailed(order.id, failure, poisoned=True))
                 continue
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def _models_loaded(cached: Sequence[CachedModel]) -> ModelsLoaded:
+    return ModelsLoaded(
+        tuple(
+            LoadedModel(
+                name=model.name,
+                state="loading" if model.is_loading else "loaded",
+                device=model.device,
+                since=format_time(model.since),
+                bytes=model.bytes,
+            )
+            for model in cached
+        )
+    )
 
 
 def _signer(settings: dict[str, str | None] | None) -> Signer | None:

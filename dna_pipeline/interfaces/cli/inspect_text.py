@@ -104,6 +104,7 @@ def print_status(fields: Record) -> None:
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     from dna_pipeline.operations.overview import (
         make_holds,
+        make_models,
         make_remarks,
         make_waiting,
         server_url,
@@ -112,6 +113,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield "daemon", _daemon(fields["daemon"])
     if (url := server_url(fields)) is not None:
         yield "server", url
+    yield from (("model", f"{model.name} {model.words}") for model in make_models(fields))
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
@@ -173,9 +175,8 @@ def _running_lines(fields: Record) -> Iterator[tuple[str, str]]:
 
 
 def _worker(worker: WorkerInfo) -> str:
-    models = f"{', '.join(worker.models)} loaded" if worker.models else ""
     state = worker.state.replace("_", " ")
-    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu, models)))
+    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu)))
 
 
 def _running(job: Record) -> str:

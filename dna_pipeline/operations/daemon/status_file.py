@@ -23,6 +23,7 @@ from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.inbox_progress import InboxProgress
 from dna_pipeline.operations.ownership import find_leftovers
+from dna_pipeline.operations.serving import addresses
 from dna_pipeline.operations.status import (
     file_of,
     ledger_fields,
@@ -42,6 +43,7 @@ ESTIMATE_COST_SHARE = 200
 ESTIMATE_INTERVAL_S = 10.0
 LEFTOVERS_INTERVAL_S = 30.0
 RATE_INTERVAL_S = 10.0
+PAGE_INTERVAL_S = 5.0
 WAITING_SHOWN = 200
 QUEUED_SHOWN = 50
 
@@ -102,6 +104,8 @@ class StatusFile:
         # The rate falls while nothing happens, so the ledger's changes do not tell when to count.
         self._rating = Throttle(RATE_INTERVAL_S, COUNTS_SHARE)
         self._rate = 0
+        self._finding = Throttle(PAGE_INTERVAL_S, COUNTS_SHARE)
+        self._page: str | None = None
         self._progress = InboxProgress()
         self._idle = Throttle(IDLE_INTERVAL_S)
         self._last: dict[str, Any] = {}
@@ -133,7 +137,7 @@ class StatusFile:
     def close(self) -> None:
         """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        content = self._content() | {"daemon": None, "server": None, "loading": None}
+        content = self._content() | {"daemon": None, "server": None, "page": None, "loading": None}
         self._observe(content)
         self._put({"written_at": format_time(utcnow()), **content})
 
@@ -151,9 +155,9 @@ class StatusFile:
         self._counting.done(now, time.monotonic() - started)
 
     def _content(self) -> dict[str, Any]:
-        waiting, workers = self._intake.waiting(), self._dispatcher.workers
+        waiting = self._intake.waiting()
         return {
-            "daemon": self._daemon | next(iter(workers.values()), {"device": None}),
+            "daemon": self._daemon | self._first_device(),
             **self._places,
             **self._counts,
             **self._time_left(),
@@ -161,10 +165,16 @@ class StatusFile:
             **self._look_for_leftovers(),
             "config": self._config_state(),
             "server": self._server_state(),
+            "page": self._find_page(),
             "loading": self._loading(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }
+
+    def _first_device(self) -> dict[str, Any]:
+        """The facts about the device of the first worker."""
+        facts: dict[str, Any] = next(iter(self._dispatcher.workers.values()), {"device": None})
+        return {name: value for name, value in facts.items() if name != "models"}
 
     def _look_for_leftovers(self) -> dict[str, Any]:
         """Fields about leftovers. They change seldom, so they are looked for seldom."""
@@ -173,6 +183,14 @@ class StatusFile:
             self._leftovers = find_leftovers(self._config, self._look).to_dict()
             self._looking.done(started, time.monotonic() - started)
         return self._leftovers
+
+    def _find_page(self) -> str | None:
+        """Address of a server's page, whoever started the server; None if none runs."""
+        started = time.monotonic()
+        if self._finding.is_due(started):
+            self._page = addresses.newest_url(self._config.data)
+            self._finding.done(started, time.monotonic() - started)
+        return self._page
 
     def _time_left(self) -> dict[str, Any]:
         started = time.monotonic()

@@ -7,7 +7,7 @@ stages, so that a new stage or parameter has its field at once.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -74,10 +74,16 @@ def forms_of(config: Config, pipeline: Pipeline) -> list[StageForm]:
     return [_form(config, stage) for stage in pipeline.stages]
 
 
-def values_of(pipeline: Pipeline, fields: Mapping[str, str]) -> dict[str, Any]:
+def values_of(
+    pipeline: Pipeline, fields: Mapping[str, str], emptied: Collection[str] = ()
+) -> dict[str, Any]:
     """Read the fields of a pipeline's forms; give keys and values as a sidecar has them.
 
     An empty field counts as absent, so that the pipeline's value holds.
+
+    Args:
+        emptied: names of the prompts that are to be empty, whatever the pipeline has. Names of
+            other fields are passed over.
 
     Raises:
         WrongFields: with the names that the fields have.
@@ -91,6 +97,13 @@ def values_of(pipeline: Pipeline, fields: Mapping[str, str]) -> dict[str, Any]:
             for name, text in fields.items()
             if name.startswith(prefix) and text.strip()
         }
+        for name in prompts_of(stage):
+            if prefix + name not in emptied:
+                continue
+            if name in own:
+                text = "has a text, and is ticked to be empty; take one of them back"
+                problems.append(FieldProblem(prefix + name, text))
+            own[name] = ""
         try:
             parameters = parameters_of(stage.type, own)
         except WrongFields as error:
@@ -101,6 +114,18 @@ def values_of(pipeline: Pipeline, fields: Mapping[str, str]) -> dict[str, Any]:
     if problems:
         raise WrongFields(problems)
     return values
+
+
+def prompts_of(stage: StageSpec) -> tuple[str, ...]:
+    """Names of the parameters of a stage that are texts for a model, whose empty text is a
+    value."""
+    return registry.stage_class(stage.type).templates
+
+
+def emptied_in(pipeline: Pipeline, texts: Mapping[str, str]) -> frozenset[str]:
+    """Names of the prompts that are empty among texts that `changes_of` gave."""
+    prompts = {f"{stage.id}.{name}" for stage in pipeline.stages for name in prompts_of(stage)}
+    return frozenset(name for name, text in texts.items() if not text and name in prompts)
 
 
 def changes_of(pipeline: Pipeline, stages: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -168,7 +193,7 @@ def _field(config: Config, stage: StageSpec, name: str, schema: Schema) -> Field
 def _kind(stage: StageSpec, name: str, schema: Schema, choices: Sequence[str]) -> Kind:
     if choices:
         return "choice"
-    if name in registry.stage_class(stage.type).templates:
+    if name in prompts_of(stage):
         return "long_text"
     return "number" if schema.get("type") in ("integer", "number") else "text"
 

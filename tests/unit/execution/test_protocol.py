@@ -16,6 +16,7 @@ from dna_pipeline.execution.protocol import (
     FileRecord,
     JobDone,
     JobFailed,
+    LoadedModel,
     MemoryUse,
     ModelsLoaded,
     Phase,
@@ -29,12 +30,14 @@ from dna_pipeline.execution.protocol import (
     event_to_message,
 )
 
+MODEL = {"name": "sd", "state": "loaded", "device": "cpu", "since": "2026-12-01T22:00:00Z"}
 FILE = FileRecord("a\u00a0cat.png", "image", "image/png", 5, "0" * 64, {"width_px": 16})
 FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "retryable": False}
 STAGE_DONE = StageDone(
     "j", "img2img", "img2img", None, None, {"seed": 1}, "cpu", "float32", 1, 2.5, ["w"],
     {"torch": "2"}, [FILE], "1" * 64,
 )  # fmt: skip
+MODELS_LOADED = ModelsLoaded((LoadedModel("sd", "loading", "cpu", "2026-12-01T22:00:00Z"),))
 EVENTS = [
     WorkerReady("cpu", "float32", {"gpu": None}),
     Phase("j", "img2img", "running", 30.0),
@@ -47,7 +50,8 @@ EVENTS = [
     TaskFailed("t", FAILURE),
     Phase("j", "img2img", "running", 30.0, memory=MemoryUse(5, 9)),
     Progress("j", "img2img", 1, 20, 0.05, MemoryUse(0, 0)),
-    ModelsLoaded(("sd15", "matte")),
+    MODELS_LOADED,
+    ModelsLoaded((LoadedModel("sd", "loaded", "cuda:1", "2026-12-01T22:00:00Z", 5),), "local-1"),
     ModelsLoaded(()),
 ]
 
@@ -94,6 +98,9 @@ def test_a_field_that_is_missing_or_of_another_kind(event: Any):
         (EVENTS[4], {"event": ["job_done"]}),
         (EVENTS[7], {"seconds": float("nan")}),
         (EVENTS[8], {"failure": {}}),
+        (MODELS_LOADED, {"models": ["sd"]}),
+        (MODELS_LOADED, {"models": [MODEL | {"state": "gone"}]}),
+        (MODELS_LOADED, {"models": [MODEL | {"bytes": -1}]}),
     ],
 )
 def test_values_that_the_daemon_could_not_bear(event: Any, changes: dict[str, Any]):

@@ -71,6 +71,21 @@ def test_remarks_are_made_of_what_is_wrong_alone():
     )
 
 
+def test_models_have_the_worker_that_has_them():
+    model = {"name": "sd", "state": "loaded", "device": "cuda:1", "since": "2026-11-29T16:55:31Z",
+             "bytes": 2 << 30}  # fmt: skip
+    loading = model | {"state": "loading", "bytes": None}
+    workers = [
+        {"worker": "a", "jobs": [], "models": [model]},
+        {"worker": "b", "jobs": [], "models": [loading]}, {"worker": "c", "jobs": []},
+    ]  # fmt: skip
+    models = make_overview(CONFIG, busy_status() | {"workers": workers}).models
+    assert [(each.worker, each.words) for each in models] == [
+        ("a", "loaded on cuda:1, 2 GiB"), ("b", "loading on cuda:1"),
+    ]  # fmt: skip
+    assert make_overview(CONFIG, busy_status()).models == ()
+
+
 def test_the_server_is_shown_or_why_it_does_not_run():
     shown = make_overview(
         CONFIG, busy_status() | {"server": {"url": "http://a:1", "problem": None}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from dna_pipeline.base.errors import UnknownModel, WeightsMismatch
 from dna_pipeline.config.parameters import model_problem
-from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.base import CachedModel, Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import ANY_NAME, MANY, Models
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.matting.rembg import Rembg
@@ -65,7 +66,7 @@ def test_two_files_of_one_name_are_no_model(folder: Path):
     assert model_problem(models, "img2img", "anime") == models.problems()["anime"]
 
 
-def test_what_a_job_is_told(folder: Path):
+def test_what_a_job_is_changes(folder: Path):
     models = Models({"matte": BorderKey()}, folder)
     assert model_problem(models, "img2img", "anime") is None
     assert model_problem(models, "img2img", "anlme") == (
@@ -94,6 +95,13 @@ class Stand(Provider):
         return self
 
 
+class Torn(Stand):
+    """Cannot be loaded."""
+
+    def load(self, device: Device) -> Any:
+        raise OSError("torn")
+
+
 def test_one_of_many_is_kept_loaded():
     providers = {name: Stand() for name in ("a", "b", "own")}
     cache = ModelCache(providers, Device("cpu", "float32"), {"a", "b"}.__contains__)
@@ -102,6 +110,43 @@ def test_one_of_many_is_kept_loaded():
     assert [name for name in providers if cache.is_loaded(name)] == ["b", "own"]
     cache.get("a")
     assert [name for name in providers if cache.is_loaded(name)] == ["a", "own"]
+
+
+def test_each_change_of_the_loaded_models_is_reported():
+    changes: list[list[tuple[str, bool, int | None]]] = []
+    allocated = iter([100, 350, None, 7, 7, 5])
+
+    def note(models: Sequence[CachedModel]) -> None:
+        changes.append([(model.name, model.is_loading, model.bytes) for model in models])
+
+    providers = {name: Stand() for name in ("a", "b", "own")} | {"torn": Torn()}
+    device = Device("cpu", "float32")
+    cache = ModelCache(providers, device, {"a", "b"}.__contains__, note, lambda: next(allocated))
+    for name in ("own", "own", "a"):
+        cache.get(name)
+    assert changes == [
+        [("own", True, None)], [("own", False, 250)],
+        [("own", False, 250), ("a", True, None)], [("own", False, 250), ("a", False, None)],
+    ]  # fmt: skip
+    changes.clear()
+    cache.get("b")
+    assert changes[-1] == [("own", False, 250), ("b", False, 0)]
+    assert cache.evict("b") == ["own"]
+    assert changes[-1] == [("b", False, 0)]
+    changes.clear()
+    assert cache.evict("b") == []
+    assert changes == []
+
+
+def test_a_model_that_cannot_be_loaded_is_not_reported_as_loaded():
+    changes: list[list[str]] = []
+    cache = ModelCache(
+        {"torn": Torn()}, Device("cpu", "float32"),
+        _on_change=lambda models: changes.append([model.name for model in models]),
+    )  # fmt: skip
+    with pytest.raises(OSError, match="torn"):
+        cache.get("torn")
+    assert changes == [["torn"], []]
 
 
 def test_a_wrong_file_is_named_before_it_is_loaded():

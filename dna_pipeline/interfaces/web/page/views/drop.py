@@ -34,10 +34,12 @@ MOST_FILES = 1000
 
 @dataclass(slots=True)
 class _Work:
-    """Values of the form: texts and faults of its fields, and what became of the files."""
+    """Values of the form: texts and faults of its fields, the prompts that are to be empty, and
+    what became of the files."""
 
     pipeline: Pipeline
     texts: Mapping[str, str] = field(default_factory=dict[str, str])
+    emptied: frozenset[str] = frozenset()
     problems: Mapping[str, str] = field(default_factory=dict[str, str])
     outcomes: Sequence[Outcome] | None = None
     sentence: str = ""
@@ -100,7 +102,7 @@ def _again(site: Site, source: str, work: _Work) -> _Work:
         return work
     texts = stage_forms.changes_of(pipeline, job["stages"])
     note = f"The fields are those of job {job['id'][:8]} ({job['name']})."
-    return _Work(pipeline, texts, note=note)
+    return _Work(pipeline, texts, stage_forms.emptied_in(pipeline, texts), note=note)
 
 
 def _sent(site: Site, form: FormData) -> _Work:
@@ -113,8 +115,9 @@ def _sent(site: Site, form: FormData) -> _Work:
         text = "pipeline.yaml has no such pipeline any more; choose another one."
         return _Work(first, sentence=text, is_check=True)
     work = _Work(pipeline, {k: v for k, v in texts.items() if "." in k and v}, is_check=is_check)
+    work.emptied = frozenset(each for each in form.getlist("emptied") if isinstance(each, str))
     try:
-        values = stage_forms.values_of(pipeline, work.texts)
+        values = stage_forms.values_of(pipeline, work.texts, work.emptied)
     except WrongFields as error:
         work.problems = {each.name: each.text for each in error.problems}
         work.sentence = "Nothing was queued: some fields are wrong; see there."

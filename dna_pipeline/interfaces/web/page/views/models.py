@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from fastapi import APIRouter, Form, HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.models.listing import list_models
+from dna_pipeline.operations.overview import WorkerModel
 from dna_pipeline.operations.serving import model_loads
 
 Record = dict[str, Any]
@@ -22,17 +25,22 @@ def make_router(site: Site) -> APIRouter:
     router = APIRouter(route_class=route_class(site))
     hide = site.hide
 
+    def part(load: Record | None) -> HTMLResponse:
+        """The answer about one load, with the states of all models, which go to their cards."""
+        states, names = _states(site), list(site.config.models)
+        return page("parts/load_answer.html", load=load, hide=hide, states=states, names=names)
+
     @router.get("/models")
     def view(request: Request, load: int | None = None) -> HTMLResponse:
         state = None if load is None else _load(site, load)
         if is_part(request):
-            return page("parts/load.html", load=state, hide=hide)
+            return part(state)
         rows = list_models(site.config)
         return page(
             "models.html", here="models", hide=hide, load=state,
             models=[row for row in rows if row["kind"] == "model"],
             extras=[row for row in rows if row["kind"] != "model"],
-            has_daemon=site.presence.is_here(),
+            has_daemon=site.presence.is_here(), states=_states(site),
         )  # fmt: skip
 
     @router.post("/models/load")
@@ -43,11 +51,20 @@ def make_router(site: Site) -> APIRouter:
             raise HTTPException(409, "no daemon runs that could load it; `dna-pipeline watch`")
         number = model_loads.request(site.submissions, model)
         if is_part(request):
-            return page("parts/load.html", load=_load(site, number), hide=hide)
+            return part(_load(site, number))
         return RedirectResponse(f"/models?load={number}", 303)
 
     _ = (view, load)
     return router
+
+
+def _states(site: Site) -> dict[str, list[WorkerModel]]:
+    """The models at workers, by their names; those of no worker are left out."""
+    states: dict[str, list[WorkerModel]] = {}
+    with suppress(ConfigError):
+        for model in site.board.overview().models:
+            states.setdefault(model.name, []).append(model)
+    return states
 
 
 def _load(site: Site, number: int) -> Record | None:
