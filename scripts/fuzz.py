@@ -209,7 +209,7 @@ def pipe_door(_folder: Path) -> Door:
 
     events: list[protocol.Event] = [
         protocol.WorkerReady("cpu", "float32", {"gpu": None}),
-        protocol.ModelsLoaded(("sd15", "matte")),
+        protocol.ModelsLoaded((protocol.LoadedModel("sd15", "loaded", "cpu", "2026-12-01"),)),
         protocol.Phase("j", "img2img", "running", 30.0),
         protocol.Progress("j", "img2img", 1, 20, 0.05),
         protocol.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),
