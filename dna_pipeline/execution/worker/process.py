@@ -29,6 +29,8 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
+from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.recipes import ON_CPU
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
@@ -91,7 +93,7 @@ class Worker:
             return self._refuse_all(error)
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
-        context = runner.WorkerContext(
+        context = WorkerContext(
             models=ModelCache(models, device, models.is_in_folder),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
@@ -126,7 +128,7 @@ class Worker:
             or any(provider.needs_device for provider in models.values())
         )
         if settings.device in ("auto", "cpu") and not is_needed:
-            return runner.ON_CPU
+            return ON_CPU
         device = choose_device(settings.device, settings.dtype)
         devices.refuse_worse(device, settings.last_device, settings.last_gpu)
         if settings.self_test:
