@@ -12,7 +12,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,6 +34,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from dna_pipeline.providers.triposr.field import Field as SceneField
+
+T = TypeVar("T")
 
 StepCallback = Callable[[int, int], None]
 """Called as `(step, steps)` after each step of work; raises `Cancelled` to stop it."""
@@ -256,6 +267,23 @@ class ImageToField(Protocol):
         Raises:
             EmptyForeground: nothing in the picture is opaque.
         """
+        ...
+
+
+class KeptParts(Protocol):
+    """Parts of a stage's work that later stages with other parameters go on from.
+
+    A part is named by its kind, such as `scene`, and by all that decides it besides the model, as
+    plain JSON values; the model, its device and the code are added to that.
+    """
+
+    def take(self, part: str, of: Mapping[str, Any], load: Callable[[bytes], T | None]) -> T | None:
+        """Give what `load` makes of a part's bytes; None if the part was not kept, or if `load`
+        gives that."""
+        ...
+
+    def keep(self, part: str, of: Mapping[str, Any], data: bytes, seconds: float) -> None:
+        """Keep a part that took so long. It never fails: what cannot be kept is computed again."""
         ...
 
 

@@ -54,8 +54,10 @@ INSIDE = {
         "service",
     ],
     "execution": [
-        "protocol disk_space estimate conditions",
-        "local_executor orders running_job source_holds",
+        "protocol disk_space conditions",
+        "result_store",
+        "kept_requests",
+        "estimate local_executor orders running_job source_holds",
         "scheduler",
         "dispatcher worker",
     ],

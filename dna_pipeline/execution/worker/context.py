@@ -10,6 +10,7 @@ from typing import Any
 
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import Event
+from dna_pipeline.execution.result_store import ResultStore
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import ModelCache, Provider
 
@@ -38,3 +39,7 @@ class WorkerContext:
     """SHA-256 of such a file."""
     signer: Signer | None = None
     """Signs the files of stages; None if they are not signed."""
+    store: ResultStore | None = None
+    """Results that jobs share; None if none are kept."""
+    code: str = ""
+    """SHA-256 of the program, `execution/worker/program.py: program_sha256`."""

@@ -15,6 +15,7 @@ from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.marking import Marking
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.stages.base import ExtraFile, Stage, StageContext
+from dna_pipeline.stages.stage_key import provider_options
 from dna_pipeline.stages.stage_key import stage_key as key_of
 
 ON_CPU = Device("cpu", "float32")
@@ -52,6 +53,15 @@ class Recipes:
         inputs, marking = self._inputs_sha256(stage), self._marking.for_stage_key(stage)
         return key_of(stage, spec.stem, inputs, provider, weights, files, marking)
 
+    def model_key(self, stage: Stage) -> dict[str, Any] | None:
+        """Everything about a stage's model that decides what it makes. Raises as `stage_key`."""
+        if stage.model is None:
+            return None
+        provider = self._context.models.provider(stage.model)
+        files = {name: file.sha256 for name, file in self.extra_files(stage).items()}
+        _, weights = self._context.fingerprint(provider)
+        return {"options": provider_options(provider), "weights": weights, "files": files}
+
     def extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
         """Raises `WeightsMissing`, or OSError for a file that cannot be read."""
         if self._context.data is None:
@@ -86,7 +96,7 @@ class Recipes:
                 "id": spec.id,
                 "type": spec.type,
                 **self._model_options(spec, stage),
-                "params": stage.params(),
+                "params": stage.result_params(),
             }
             for spec, stage in zip(self._order.stages[:until], self._stages[:until], strict=True)
         ]
@@ -121,6 +131,15 @@ class Recipes:
             "name": stage.model, "path": path, "sha256": sha256, "license": licence
         }  # fmt: skip
         return facts | stage.model_facts(context.extra_files) | context.model_facts
+
+    def requested_place(self, stage: Stage) -> Device:
+        """Device and number type that the stage's model is to compute in, loaded or not."""
+        if stage.model is None:
+            return ON_CPU
+        models = self._context.models
+        provider = models.provider(stage.model)
+        name = models.device.name if provider.needs_device else ON_CPU.name
+        return Device(name, provider.dtype_on(models.device))
 
     def place_of(self, stage: Stage) -> Device:
         """Device of a stage that does not report its own: that of its model."""

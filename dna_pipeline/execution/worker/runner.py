@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -40,6 +41,7 @@ from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.device import memory_use
 from dna_pipeline.execution.worker.marking import Marking
 from dna_pipeline.execution.worker.recipes import Recipes
+from dna_pipeline.execution.worker.reuse import Reuse
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
@@ -80,6 +82,7 @@ class _Run:
         self.done = 0.0
         self.progress = Throttle(PROGRESS_INTERVAL_S)
         self.recipes = Recipes(order, context, self.stages, self.marking)
+        self.reuse = Reuse(order, context, self.recipes)
 
     def go(self) -> None:
         source = _checked_image(self.order)
@@ -120,22 +123,38 @@ class _Run:
         return is_same and _is_intact(folder, spec.done)
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
-        """Run the stage, again with less memory if memory runs out; the file that the next stage
-        reads."""
+        """Take the stage's result if it was computed before, or run the stage, again with less
+        memory if memory runs out; the file that the next stage reads."""
         self.current[0] = spec.id
+        key = self.reuse.key(spec, stage)
+        _empty(folder)
+        if (reused := self.reuse.take(key, spec, stage, folder)) is not None:
+            self._finish(spec, reused, folder)
+            return folder / reused.artifacts[0].path
         level = 0
-        while (output := self._try_stage(spec, stage, source, folder, level)) is None:
+        while (done := self._try_stage(spec, stage, source, folder, level)) is None:
             level += 1
             self._check_cancelled()
             self.context.models.evict(*([] if stage.model is None else [stage.model]))
             self.context.release_memory()
-        return output
+        if level == 0:  # with less memory, the bytes may be others
+            self.reuse.keep(key, spec, done, folder)
+        return folder / done.artifacts[0].path
+
+    def _finish(self, spec: StageOrder, done: StageDone, folder: Path) -> None:
+        """Report a stage whose files are in its work folder."""
+        fsync_dir(folder)
+        failpoint("stage-written")
+        self.context.emit(done)
+        self.recipes.input_sha256 = done.artifacts[0].sha256
+        self.recipes.used_models[spec.id] = done.model or {}
 
     def _try_stage(
         self, spec: StageOrder, stage: Stage, source: Path, folder: Path, level: int
-    ) -> Path | None:
-        """The file that the next stage reads; None if memory ran out and the stage may be tried
-        with less. The error is not returned, because its frames would keep the memory in use."""
+    ) -> StageDone | None:
+        """The end of the stage; None if memory ran out and the stage may be tried with less.
+
+        The error is not returned, because its frames would keep the memory in use."""
         try:
             return self._attempt(spec, stage, source, folder, level)
         except Exception as error:
@@ -146,13 +165,11 @@ class _Run:
 
     def _attempt(
         self, spec: StageOrder, stage: Stage, source: Path, folder: Path, level: int
-    ) -> Path:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in folder.iterdir():
-            leftover.unlink()
+    ) -> StageDone:
+        _empty(folder)
         self._prepare(spec, stage)
         self._phase(spec, "running", self._preparation_s(stage))
-        recipe = self.recipes.recipe(spec)
+        recipe, parts = self.recipes.recipe(spec), self.reuse.parts(spec, stage)
         stage_context = StageContext(
             stage_id=spec.id,
             stem=spec.stem,
@@ -164,6 +181,7 @@ class _Run:
             extra_files=self.recipes.extra_files(stage),
             companions={file.role: Path(file.path) for file in self.recipes.companions_of(stage)},
             recipe=recipe if stage.metadata == "full" else {},
+            parts=parts,
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
@@ -173,13 +191,11 @@ class _Run:
         if stage_context.model_facts and stage.model is not None:
             recipe["stages"][-1]["model"] |= stage_context.model_facts
         files = self.marking.mark(files, recipe, stage_context.warnings)
-        fsync_dir(folder)
-        failpoint("stage-written")
         done = self._stage_done(spec, stage, files, seconds, stage_context)
-        self.context.emit(done)
-        self.recipes.input_sha256 = done.artifacts[0].sha256
-        self.recipes.used_models[spec.id] = done.model or {}
-        return files[0].path
+        if parts is not None and parts.origin is not None:
+            done = replace(done, reused_from=parts.origin)
+        self._finish(spec, done, folder)
+        return done
 
     def _prepare(self, spec: StageOrder, stage: Stage) -> None:
         """Load the stage's model if it is not, and let the stage prepare for it."""
@@ -257,6 +273,13 @@ def _checked_image(order: Order) -> Path:
         if not is_intact:
             raise SourceMissing(f"{path} is gone or was changed")
     return Path(order.image.path)
+
+
+def _empty(folder: Path) -> None:
+    """Make a stage's work folder, or remove what an earlier attempt left there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in folder.iterdir():
+        leftover.unlink()
 
 
 def _is_intact(folder: Path, files: tuple[FileRecord, ...]) -> bool:

@@ -25,4 +25,5 @@ def worker_settings(config: Config) -> WorkerSettings:
             "certificate": str(signing.certificate), "key": str(signing.key),
             "algorithm": signing.algorithm, "timestamp_url": signing.timestamp_url,
         },
+        keeps_results=config.retention.reuse_bytes > 0,
     )  # fmt: skip
