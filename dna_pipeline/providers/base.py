@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import (
@@ -26,6 +27,7 @@ from typing import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
+from dna_pipeline.weights.fingerprint import file_identity
 from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
@@ -299,7 +301,8 @@ class ReportsDevice(Protocol):
 
 @dataclass(eq=False)
 class ModelCache:
-    """The loaded models by name; each is loaded once and stays until it is evicted.
+    """The loaded models by name; each is loaded once and stays until it is evicted, or until its
+    files are others: a result is recorded, and kept, under the hash of the files that are there.
 
     A lock guards loading, so that two threads that ask for the same model get one copy.
 
@@ -312,6 +315,8 @@ class ModelCache:
     device: Device
     _is_one_of_many: Callable[[str], bool] = lambda _: False
     _loaded: dict[str, Any] = field(init=False, default_factory=dict[str, Any])
+    _versions: dict[str, list[str]] = field(init=False, default_factory=dict[str, list[str]])
+    """The versions of the files that each loaded model was read from."""
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def provider(self, name: str) -> Provider:
@@ -322,11 +327,26 @@ class ModelCache:
             raise UnknownModel(f"model {name!r} is not declared") from None
 
     def is_loaded(self, name: str) -> bool:
-        return name in self._loaded
+        return name in self._loaded and not self._is_outdated(name)
+
+    def _is_outdated(self, name: str) -> bool:
+        """True if the files of a loaded model were replaced. Files that are gone do not count: the
+        model may still be of use, and whoever needs the files reports them."""
+        versions = self._versions_of(self.provider(name))
+        return len(versions) > 0 and versions != self._versions.get(name)
+
+    @staticmethod
+    def _versions_of(provider: Provider) -> list[str]:
+        """The versions of a model's files; none if one is missing."""
+        with suppress(OSError):
+            return [file_identity(path) for path in provider.weights()[1]]
+        return []
 
     def get(self, name: str) -> Any:
         """The loaded model. Raises `UnknownModel`, `WeightsMissing` or `WeightsMismatch`."""
         with self._lock:
+            if name in self._loaded and self._is_outdated(name):
+                del self._loaded[name]
             if name not in self._loaded:
                 provider = self.provider(name)
                 if (why := provider.missing()) is not None:
@@ -334,6 +354,7 @@ class ModelCache:
                 if (why := provider.mismatch()) is not None:
                     raise WeightsMismatch(why)
                 self._make_room_for(name)
+                self._versions[name] = self._versions_of(provider)
                 self._loaded[name] = provider.load(self.device)
             return self._loaded[name]
 
