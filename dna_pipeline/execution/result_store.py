@@ -35,7 +35,6 @@ from dna_pipeline.base.files import (
     remove_tree_if_there,
     sha256_file,
     temporary_name,
-    write_bytes,
 )
 from dna_pipeline.base.layout import entries, folders_in
 
@@ -198,7 +197,7 @@ class ResultStore:
         temporary = self._root / temporary_name()
         temporary.mkdir(parents=True)
         try:
-            write_bytes(temporary / "0", data)
+            (temporary / "0").write_bytes(data)
             self._finish(key, facts, [(name, hashlib.sha256(data).hexdigest())], temporary)
         except BaseException:
             remove_tree(temporary, ignore_errors=True)
@@ -207,9 +206,12 @@ class ResultStore:
     def _finish(
         self, key: str, facts: dict[str, Any], files: list[tuple[str, str]], temporary: Path
     ) -> None:
-        """Write the record, and give the entry its name."""
+        """Write the record, and give the entry its name.
+
+        Nothing waits for the disk: after a power cut, hashes show what is not whole.
+        """
         record = {"facts": facts, "files": [{"name": name, "sha256": s} for name, s in files]}
-        write_bytes(temporary / _ENTRY, json.dumps(record).encode())
+        (temporary / _ENTRY).write_text(json.dumps(record), "utf-8")
         failpoint("result-copied")
         path = self._path(key)
         path.parent.mkdir(exist_ok=True)

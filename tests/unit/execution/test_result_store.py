@@ -121,7 +121,7 @@ def test_a_disk_that_is_full_when_taking_costs_no_entry(
     assert store.has(KEY)
 
 
-@pytest.mark.parametrize("step", ["link_or_copy", "write_bytes", "failpoint"])
+@pytest.mark.parametrize("step", ["link_or_copy", "failpoint"])
 def test_what_cannot_be_kept_leaves_nothing_half(
     store: ResultStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
