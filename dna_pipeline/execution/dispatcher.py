@@ -25,6 +25,7 @@ from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution import orders
+from dna_pipeline.execution.kept_requests import JobRequests
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.protocol import (
     Event,
@@ -201,7 +202,8 @@ class Dispatcher:
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
         self._restore_stages(job, Path(drop.claim))
-        return orders.order_of(job, drop, done, self._config.work / job.id)
+        work = self._config.work / job.id
+        return orders.order_of(job, drop, done, work, JobRequests(self._config))
 
     def _restore_stages(self, job: Job, claim: Path) -> None:
         """Move the stage files that a retry preserved to the folder where the worker looks."""

@@ -274,7 +274,7 @@ def _time_left(config: Config, queries: Queries, fields: dict[str, Any]) -> dict
     from dna_pipeline.execution.estimate import Estimator
     from dna_pipeline.operations.inbox_progress import InboxProgress
 
-    estimator = Estimator(queries)
+    estimator = Estimator(queries, config)
     estimator.refresh()
     estimate = estimator.queue()
     counted = InboxProgress().step(fields["queue"], [inbox.name for inbox in config.inboxes])

@@ -54,6 +54,7 @@ LISTS: dict[str, dict[str, Any]] = {
 _STUDIO = f"""\
 version: 1
 paths: {{data: data, outbox: outbox}}
+reuse: off
 pipelines:
   quick: [{{stand_in: {{seconds: {JOB_S}}}}}]
 inboxes: []

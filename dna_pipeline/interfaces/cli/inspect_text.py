@@ -87,10 +87,22 @@ def _stage_lines(stages: Iterable[Record]) -> Iterator[tuple[str, str]]:
 
 def _work_lines(job: Record) -> Iterator[tuple[str, str]]:
     for run in job["stage_runs"]:
-        yield "ran", f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
+        yield "ran", _run_text(run)
         yield from (("warning", warning) for warning in run["warnings"])
     for file in job["artifacts"]:
         yield file["role"], f"{file['path']}, {size(file['bytes'])}"
+
+
+def _run_text(run: Record) -> str:
+    """Say how long a stage took, or whose result it took."""
+    text = f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
+    origin: Record | None = run.get("reused_from")
+    if origin is None:
+        return text
+    job, seconds = origin["job"][:8], duration(origin["seconds"])
+    if origin["part"] != "all":
+        return f"{text}, with the {origin['part']} of job {job}"
+    return f"{run['stage_id']}: the result of job {job}, where it took {seconds}"
 
 
 # --- status ---
