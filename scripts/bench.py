@@ -17,6 +17,7 @@ bench.py pictures                           PNG, border_key, cut-outs and the pr
 bench.py sheet --results 1000        a contact sheet, written and opened in Chromium
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 bench.py serve --jobs 1000000        the server: its answers, streams, uploads, the daemon's rate
+bench.py workers                     two workers of one thread, beside two bare loops
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -51,6 +52,7 @@ BENCHES = {
     "sheet": "a contact sheet: to write it, its size, and to open it in Chromium",
     "idle": "what the daemon costs while nothing is to be done",
     "serve": "the server: time of its answers, memory of streams and uploads, the daemon's rate",
+    "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 
