@@ -59,7 +59,7 @@ _INBOXES = "".join(
 )
 FAKE = f"""\
 version: 1
-runtime: {{{{max_attempts: 10, pause_after_failures: 0}}}}
+runtime: {{{{device: {{devices}}, max_attempts: 10, pause_after_failures: 0}}}}
 pipelines:
   p:
     - stand_in: {{{{id: first, mask: file, seconds: 0.05}}}}
@@ -68,7 +68,7 @@ inboxes:
 {_INBOXES}"""
 REAL = f"""\
 version: 1
-runtime: {{{{device: cpu, max_attempts: 10, pause_after_failures: 0}}}}
+runtime: {{{{device: {{devices}}, max_attempts: 10, pause_after_failures: 0}}}}
 models:
   sd15: {{{{provider: diffusers, path: {{models}}/sd-v1-5-local}}}}
   matte: {{{{provider: border_key}}}}
@@ -110,6 +110,7 @@ class Report:
     """Report of one part of the campaign: its actions, and the findings of the audit."""
 
     worker: str
+    workers: int = 1
     kills: Counter[str] = field(default_factory=Counter[str])
     files_in: int = 0
     mended: int = 0
@@ -130,6 +131,7 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         return {
             "worker": self.worker,
+            "workers": self.workers,
             "kills": sum(self.kills.values()),
             "killed": dict(self.kills),
             "commands_killed": dict(self.commands_killed),
@@ -146,12 +148,14 @@ class Report:
 class Site:
     """A folder with inboxes, and the daemon that works on it."""
 
-    def __init__(self, root: Path, *, models: Path | None) -> None:
+    def __init__(self, root: Path, *, models: Path | None, workers: int) -> None:
         self.root = root
         self.is_real = models is not None
         self.faults: list[str] = []
         root.mkdir(parents=True, exist_ok=True)
-        text = REAL.format(models=models) if models else FAKE.format()
+        devices = f"[{', '.join(['cpu'] * workers)}]"
+        template = REAL if models else FAKE
+        text = template.format(devices=devices, models=models)
         (root / "pipeline.yaml").write_text(text)
         for name in ("archive", "delete", *KEPT):
             named = root / "inbox" / name / NAMED
@@ -190,9 +194,10 @@ class Site:
         return environment(SCRIPTS) | quiet
 
     def kill_worker(self, dice: random.Random) -> bool:
-        """Send SIGKILL to the worker; False if there was none."""
-        if (worker := self._await_worker(8)) is None:
+        """Send SIGKILL to one of the workers; False if there was none."""
+        if not (workers := self._await_workers(8)):
             return False
+        worker = dice.choice(workers)
         if dice.random() < 0.8:
             self._await_running(8)
         time.sleep(dice.uniform(0, 0.5))
@@ -210,12 +215,12 @@ class Site:
         self._daemon.wait()
         return True
 
-    def _await_worker(self, seconds: float) -> int | None:
-        """Wait for the worker's process id; None if no job starts one in that time."""
+    def _await_workers(self, seconds: float) -> list[int]:
+        """Wait for the process ids of workers; empty if no job starts one in that time."""
         until = time.monotonic() + seconds
-        while (worker := self._worker()) is None and time.monotonic() < until:
+        while not (workers := self._workers()) and time.monotonic() < until:
             time.sleep(0.05)
-        return worker
+        return workers
 
     def _await_running(self, seconds: float) -> None:
         """Wait until a stage runs. Kills of starting workers are avoided mostly, since each makes
@@ -228,14 +233,13 @@ class Site:
         """True if many jobs could run."""
         return len(read_jobs(self.root, "status = 'queued' AND hold IS NOT 'not_before'")) > 60
 
-    def _worker(self) -> int | None:
+    def _workers(self) -> list[int]:
         assert self._daemon is not None
         name = "dna_pipeline.execution.worker.process" if self.is_real else "stand_in"
         with suppress(psutil.Error):
-            for child in psutil.Process(self._daemon.pid).children():
-                if child.cmdline()[-1:] == [name]:
-                    return child.pid
-        return None
+            children = psutil.Process(self._daemon.pid).children()
+            return [child.pid for child in children if child.cmdline()[-1:] == [name]]
+        return []
 
     def rest(self, dropped: list[Dropped], people: People, seconds: float) -> None:
         """Wait until the site is at rest, then stop the daemon in order."""
@@ -276,14 +280,14 @@ class Site:
         return len(jobs) >= expected and is_ended and not open_batches(self.root)
 
 
-def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report:
+def run(root: Path, kills: int, seed: int, models: Path | None = None, workers: int = 1) -> Report:
     """Run one part of the campaign: bring files and kill, rest, audit."""
-    report = Report("real" if models else "stand_in")
+    report = Report("real" if models else "stand_in", workers)
     if not kills:
         return report
     began = time.monotonic()
     is_real = models is not None
-    site = Site(root, models=models)
+    site = Site(root, models=models, workers=workers)
     requests = REAL_REQUESTS if is_real else FAKE_REQUESTS
     dropper = Dropper(
         root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests, site.is_behind,
@@ -364,18 +368,20 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100, help="in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")
     parser.add_argument("--real-share", type=float, default=0.0, help="0.0 to 1.0 (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="of the daemon (%(default)s)")
     parser.add_argument("--dir", type=Path, help="where; kept (default: a folder that goes)")
     parser.add_argument("--json", action="store_true", help="print the facts as JSON")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         root: Path = (args.dir or Path(temporary)).resolve()
         real = round(args.kills * args.real_share)
-        reports = [run(root / "stand_in", args.kills - real, args.seed)]
+        reports = [run(root / "stand_in", args.kills - real, args.seed, workers=args.workers)]
         if real:
             from make_tiny_models import make_all
 
             make_all(root / "models")
-            reports.append(run(root / "real", real, args.seed + 1000, root / "models"))
+            seed, models = args.seed + 1000, root / "models"
+            reports.append(run(root / "real", real, seed, models, args.workers))
     reports = [report for report in reports if report.kills]
     if args.json:
         print(json.dumps([report.to_dict() for report in reports], indent=1))

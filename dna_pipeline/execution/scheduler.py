@@ -54,6 +54,16 @@ class _Turn:
     first: int
 
 
+def _is_still_next(session: Transaction, turn: _Turn) -> bool:
+    """True if the same job comes first, and the chosen one may still start."""
+    first, job = queue.next_runnable(session), turn.job
+    if first is None or first.seq != turn.first:
+        return False
+    if first.seq != job.seq and queue.runnable_at(session, job.seq) is None:
+        return False
+    return pauses.of_job(session, job.pipeline, job.batch) is None
+
+
 class Scheduler:
     """Finds the next job that may start; holds the jobs before it that may not, and releases them.
 
@@ -105,7 +115,7 @@ class Scheduler:
         while (turn := self._ledger.transact(partial(self._next, loaded=loaded))) is not None:
             obstacle = self._obstacle(turn.job)
             claimed = self._ledger.transact(
-                partial(self._claim_or_hold, turn=turn, loaded=loaded, obstacle=obstacle)
+                partial(self._claim_or_hold, turn=turn, obstacle=obstacle)
             )
             if claimed is not None:
                 self.order.note_start(claimed.id, claimed.seq, claimed.priority, turn.first)
@@ -135,17 +145,12 @@ class Scheduler:
         return first if seq == first.seq else queue.runnable_at(session, seq) or first
 
     def _claim_or_hold(
-        self,
-        session: Transaction,
-        turn: _Turn,
-        loaded: Sequence[Models],
-        obstacle: Obstacle | None,
+        self, session: Transaction, turn: _Turn, obstacle: Obstacle | None
     ) -> Job | None:
         """Claim the job, or hold it if there is an obstacle; do neither if another job is next by
         now."""
         job = turn.job
-        after = self._next(session, loaded=loaded)
-        if after is None or after.job.id != job.id:
+        if not _is_still_next(session, turn):
             return None
         if obstacle is None:
             return queue.claim_at(session, job.seq)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 _LORA = "lora:"
@@ -36,6 +37,7 @@ def text_of(names: Iterable[str], files: Iterable[str] = ()) -> str:
     return json.dumps([models, others] if others else models)
 
 
+@lru_cache(maxsize=4096)
 def names_of(text: str) -> frozenset[str]:
     """Return the names of the models in the text of a set, its extra files left out."""
     if not text.startswith("["):

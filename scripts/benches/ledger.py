@@ -22,6 +22,7 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_workers import LocalWorkers
+from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.service import IntakeService
@@ -37,6 +38,8 @@ T = TypeVar("T")
 
 QUEUED = 5000
 """Maximum number of jobs that could run at once; one in twenty in a smaller ledger."""
+
+OTHER_MODELS = frozenset({"a model that no job needs"})
 
 LONG_S = 1000.0
 """Seconds between two writes of the status file, so long that each is due."""
@@ -153,8 +156,7 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
     for number in range(rounds):
         _take_in(config, ledger, times, number)
         times.of("review", lambda: dispatcher.scheduler.review(keep_trying=True))
-        job = times.of("claim", dispatcher.scheduler.claim)
-        assert job is not None
+        job = _claim(dispatcher.scheduler, times, number)
         _finish(ledger, job, times)
         status.ledger_changed()
         times.of("snapshot", lambda n=number: status.step(LONG_S * n))
@@ -162,6 +164,17 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
     intake.close()
     queries.close()
     ledger.close()
+
+
+def _claim(scheduler: Scheduler, times: Times, number: int) -> Job:
+    """Claim the next job; each second time as for eight workers that have loaded models which it
+    does not need, so that the scheduler looks for another one."""
+    if number % 2:
+        job = times.of("claim_of_eight", lambda: scheduler.claim([OTHER_MODELS] * 8))
+    else:
+        job = times.of("claim", scheduler.claim)
+    assert job is not None
+    return job
 
 
 def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:

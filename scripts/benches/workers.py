@@ -1,0 +1,254 @@
+"""Jobs a second of several workers on the CPU, beside bare loops that do the same work.
+
+The loops are as many processes as there are workers, with as many threads. Each has the model
+loaded and runs the stages of one job after another, without daemon, ledger, inbox or outbox. Both
+take turns, so that whatever else the machine does meets both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from benches import options
+from benches.daemons import ROOT, started
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.ledger.store import Ledger
+
+CONFIG = """\
+version: 1
+paths: {{data: data, outbox: outbox}}
+runtime: {{device: [{devices}], threads_per_worker: {threads}, preload: [sd15]}}
+models: {{sd15: {{provider: diffusers, path: {models}/sd-v1-5-local}}}}
+pipelines:
+  restyle: [{{img2img: {{model: sd15, steps: {steps}, strength: 1.0, max_size: {side}}}}}]
+inboxes: [{{path: inbox, pipeline: restyle, settle_seconds: 0.3, sidecar_wait_seconds: 0}}]
+"""
+
+_TIMES = """SELECT min(started_at), max(finished_at), count(*) FROM jobs
+    WHERE name LIKE ? AND status = 'completed'"""
+
+POLL_S = 0.1
+LIMIT_S = 900.0
+
+LOOP = "import sys; sys.path.insert(0, {scripts!r}); from benches.workers import loop; loop()"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--workers", type=options.at_least(1), default=2, help="(%(default)s)")
+    parser.add_argument("--threads", type=options.at_least(1), default=1, help="of each worker")
+    parser.add_argument("--jobs", type=options.at_least(2), default=40, help="a turn (%(default)s)")
+    parser.add_argument(
+        "--turns", type=options.at_least(1), default=3, help="of each (%(default)s)"
+    )
+    parser.add_argument("--steps", type=options.at_least(1), default=40, help="of img2img")
+    parser.add_argument("--side", type=options.at_least(64), default=256, help="in pixels")
+    parser.add_argument("--models", type=Path, help="folder of models; small ones are made else")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Give the report. Raises `ValueError` if a job failed or the daemon did not go on."""
+    with tempfile.TemporaryDirectory(prefix="dna-bench-") as name:
+        root = Path(name)
+        models = args.models.absolute() if args.models else _small_models(root / "models")
+        config = root / "pipeline.yaml"
+        config.write_text(
+            CONFIG.format(
+                devices=", ".join(["cpu"] * args.workers), threads=args.threads, models=models,
+                steps=args.steps, side=args.side,
+            )
+        )  # fmt: skip
+        (root / "inbox").mkdir()
+        with started(config):
+            turns = _take_turns(root, args)
+    ratios = [turn["of_bare"] for turn in turns]
+    return {
+        "workers": args.workers, "threads": args.threads, "load": options.load(),
+        "job_s": round(statistics.median(turn["bare_s"] for turn in turns) * args.workers
+                       / args.jobs, 3),
+        "jobs_s": round(statistics.median(args.jobs / turn["daemon_s"] for turn in turns), 3),
+        "bare_jobs_s": round(statistics.median(args.jobs / turn["bare_s"] for turn in turns), 3),
+        "of_bare": round(statistics.median(ratios), 3), "turns": turns,
+    }  # fmt: skip
+
+
+def _small_models(folder: Path) -> Path:
+    script = ROOT / "scripts" / "make_tiny_models.py"
+    command = [sys.executable, str(script), "--out", str(folder)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return folder
+
+
+def _take_turns(root: Path, args: argparse.Namespace) -> list[dict[str, float]]:
+    _wait(lambda: len(_loaded(root)) == args.workers, "the models are loaded")
+    _daemon_s(root, args.workers, "warm", args.side)
+    loops = [_Loop(root, number, args) for number in range(args.workers)]
+    turns: list[dict[str, float]] = []
+    try:
+        _bare_s(loops, args.workers)
+        for number in range(args.turns):
+            bare_s = _bare_s(loops, args.jobs)
+            daemon_s = _daemon_s(root, args.jobs, f"turn{number}", args.side)
+            turns.append(
+                {
+                    "daemon_s": round(daemon_s, 2),
+                    "bare_s": round(bare_s, 2),
+                    "of_bare": round(bare_s / daemon_s, 3),
+                }
+            )
+    finally:
+        for each in loops:
+            each.close()
+    return turns
+
+
+def _wait(is_done: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise ValueError(f"in {LIMIT_S:g} s it did not come about that {what}")
+        time.sleep(POLL_S)
+
+
+def _loaded(root: Path) -> list[str]:
+    """Names of the workers that have the model and wait for jobs."""
+    status: dict[str, Any] = json.loads((root / "outbox" / "status.json").read_text())
+    workers = status["workers"]
+    return [worker["worker"] for worker in workers if worker["models"] and not worker["jobs"]]
+
+
+# --- the daemon ---
+
+
+def _daemon_s(root: Path, jobs: int, name: str, side: int) -> float:
+    """Seconds from the start of the first of so many jobs to the end of the last."""
+    from PIL import Image
+
+    _pause(root, "for the bench")
+    for number in range(jobs):
+        colour = (number * 7 % 256, sum(name.encode()) % 256, 90)
+        Image.new("RGB", (side, side), colour).save(root / "inbox" / f"{name}-{number:03}.png")
+    path = root / "data" / "ledger.db"
+    with closing(Queries(path)) as queries:
+        _wait(lambda: _counts(queries).get("queued", 0) == jobs, "the jobs are queued")
+        _pause(root, None)
+        _wait(lambda: not queries.has_open_jobs(), "the jobs are done")
+    with closing(sqlite3.connect(path)) as connection:
+        begun, ended, completed = connection.execute(_TIMES, (f"{name}-%",)).fetchone()
+    if completed < jobs:
+        raise ValueError(f"{jobs - completed} jobs did not complete")
+    return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
+
+
+def _counts(queries: Queries) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for status, _, number in queries.counts():
+        counts[status] = counts.get(status, 0) + number
+    return counts
+
+
+def _pause(root: Path, value: str | None) -> None:
+    ledger = Ledger(root / "data" / "ledger.db")
+    ledger.transact(lambda s: store.set_setting(s, "paused", value))
+    ledger.close()
+
+
+# --- bare loops ---
+
+
+class _Loop:
+    """A process that runs jobs one after another; it tells how long so many took."""
+
+    def __init__(self, root: Path, number: int, args: argparse.Namespace) -> None:
+        from dna_pipeline.execution.local_executor import THREAD_VARIABLES, WORKER_ENV
+
+        threads = dict.fromkeys(THREAD_VARIABLES, str(args.threads))
+        command = [sys.executable, "-c", LOOP.format(scripts=str(ROOT / "scripts"))]
+        self._process = subprocess.Popen(
+            [*command, str(root), str(number), str(args.side)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env=os.environ | WORKER_ENV | threads,
+        )  # fmt: skip
+
+    def begin(self, jobs: int) -> None:
+        assert self._process.stdin is not None
+        print(jobs, file=self._process.stdin, flush=True)
+
+    def seconds(self) -> float:
+        assert self._process.stdout is not None
+        if not (line := self._process.stdout.readline()):
+            raise ValueError("a bare loop ended early")
+        return float(line)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait()
+
+
+def _bare_s(loops: Sequence[_Loop], jobs: int) -> float:
+    """Seconds that the loops take for so many jobs together, all of them at the same time."""
+    for number, each in enumerate(loops):
+        each.begin(len(range(number, jobs, len(loops))))
+    return max(each.seconds() for each in loops)
+
+
+def loop() -> None:
+    """Entry point of a bare loop: reads numbers of jobs, runs them, writes their seconds."""
+    from PIL import Image
+
+    from dna_pipeline.base.files import sha256_file
+    from dna_pipeline.config.loader import load_config
+    from dna_pipeline.execution.protocol import JobFailed, Order, OrderInput, StageOrder
+    from dna_pipeline.execution.worker import process, runner
+    from dna_pipeline.providers.base import ModelCache
+    from dna_pipeline.weights.fingerprint import Fingerprints
+
+    root, number, side = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    out = sys.stdout
+    sys.stdout = sys.stderr
+    config = load_config(root / "pipeline.yaml", {})
+    device = process.choose_device("cpu", "auto")
+    fingerprints = Fingerprints(config.data)
+    problems: list[JobFailed] = []
+
+    def note(event: object) -> None:
+        if isinstance(event, JobFailed):
+            problems.append(event)
+
+    context = runner.WorkerContext(
+        models=ModelCache(config.models, device), emit=note, is_cancelled=lambda _: False,
+        must_yield=lambda _: False, stage_timeout_s=LIMIT_S, release_memory=lambda: None,
+        fingerprint=fingerprints.of, environment=process.environment(device), data=config.data,
+        licence=fingerprints.licence, hash_file=fingerprints.sha256,
+    )  # fmt: skip
+    folder = root / f"bare-{number}"
+    folder.mkdir()
+    image = folder / "image.png"
+    Image.new("RGB", (side, side), (90, 120, 30)).save(image)
+    source = OrderInput("image", str(image), sha256_file(image))
+    (spec,) = config.pipelines["restyle"].stages
+    done = 0
+    for line in sys.stdin:
+        begun = time.perf_counter()
+        for _ in range(int(line)):
+            done += 1
+            stage = StageOrder(spec.id, spec.type, spec.params | {"seed": done}, "image")
+            work = str(folder / str(done))
+            runner.run(Order(f"job-{done}", 1, (stage,), (source,), work), context)
+        if problems:
+            raise SystemExit(f"a job failed: {problems[0].failure}")
+        print(time.perf_counter() - begun, file=out, flush=True)
