@@ -104,6 +104,9 @@ class Chromium:
         match event.get("method"):
             case "Log.entryAdded" if event["params"]["entry"]["level"] in ("error", "warning"):
                 self.complaints.append(event["params"]["entry"]["text"])
+            case "Runtime.consoleAPICalled" if event["params"]["type"] in ("error", "assert"):
+                said = event["params"]["args"]
+                self.complaints.append(" ".join(str(each.get("value", each)) for each in said))
             case "Runtime.exceptionThrown":
                 self.complaints.append(event["params"]["exceptionDetails"]["text"])
             case "Page.javascriptDialogOpening":
@@ -161,6 +164,23 @@ class Chromium:
             place = {"x": at[0], "y": at[1]}
             self.send("Input.dispatchMouseEvent", type="mouseMoved", buttons=1, **place, **button)
         self.send("Input.dispatchMouseEvent", type="mouseReleased", x=end[0], y=end[1], **button)
+
+    def click(self, x: float, y: float) -> None:
+        """Click with the left button at a place of what is shown."""
+        button = {"x": x, "y": y, "button": "left", "clickCount": 1}
+        for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
+            self.send("Input.dispatchMouseEvent", type=kind, **button)
+
+    def settle(self) -> None:
+        """Wait until what is shown is the same twice, a quarter of a second apart."""
+        pictures = [b"", self.picture()]
+
+        def is_still() -> bool:
+            time.sleep(0.25)
+            pictures[:] = [pictures[1], self.picture()]
+            return pictures[0] == pictures[1]
+
+        self._until(is_still, "what is shown does not come to rest")
 
     def press(self, key: str) -> None:
         """Press a key, such as ArrowRight."""

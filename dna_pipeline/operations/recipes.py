@@ -24,7 +24,10 @@ def sidecar_of_file(path: Path) -> str:
     from dna_pipeline.media.marks.reading import read_recipe
 
     if not path.is_file():
-        raise ConfigError(f"{path}: there is no such file")
+        raise ConfigError(
+            f"{path}: there is no such file; a job is named by its id, which "
+            "`dna-pipeline jobs` lists"
+        )
     made = read_recipe(path)
     if made.recipe is not None:
         return _of_recipe(made.recipe)

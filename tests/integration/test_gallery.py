@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import html
 import io
-import json
 import zipfile
 from collections.abc import Iterator
 from contextlib import closing
@@ -22,8 +21,6 @@ from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Job, ThumbnailRequest
 from dna_pipeline.operations.serving.gallery import Filters, WrongFilter
 from dna_pipeline.publish.sheet.entries import thumbnail_path
-
-HOSTILE = "<img src=x onerror=alert(1)> \x1b[31m \u202e evil {{ 7 * 7 }}"
 
 
 def png(colour: str = "red") -> bytes:
@@ -108,21 +105,6 @@ def test_the_next_cells_come_alone_and_by_a_plain_link(
     assert cells_in(last.text) == ids[4:]
     assert last.headers["hx-replace-url"] == "/results?inbox=in&shown=6"
     assert "hx-get" not in last.text
-
-
-def test_texts_of_strangers_are_text_everywhere(site: Any, client: TestClient):
-    name = "<script>alert(1)</script>.png".replace("/", "_")
-    sidecar = f"tags: [{json.dumps(HOSTILE)}]\nmeta: {{note: {json.dumps(HOSTILE)}}}\n"
-    job = make_result(site, name, sidecar)
-    for address in ("/results", f"/results/{job.id}", f"/results?q={HOSTILE[:20]}"):
-        text = client.get(address).text
-        assert "<script>alert" not in text
-        assert "<img src=x" not in text
-        assert "\x1b" not in text
-        assert "\u202e" not in text
-    shown = client.get(f"/results/{job.id}").text
-    assert "\\x1b[31m" in shown
-    assert "{{ 7 * 7 }}" in html.unescape(shown)
 
 
 def test_one_result_has_its_files_parameters_and_neighbours(site: Any, client: TestClient):

@@ -726,7 +726,7 @@ def test_a_configuration_without_such_pipelines(tmp_path: Path, quiet: None):
         client = OldClient(address)
         for path in ("/api/img2img", "/api/triposr", "/api/jobs/triposr"):
             assert "serve: {" in is_json_error(
-                client.form(path, {}, image=PICTURE), 501, "no_pipeline"
+                client.form(path, {}, image=PICTURE), 400, "no_pipeline"
             )
         assert client.get("/api/health").json["model_loaded"] is False
         assert client.get("/api/model/info").json["model_name"] is None

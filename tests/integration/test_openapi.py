@@ -109,7 +109,7 @@ def operations(app: Any, mode: GenerationMode) -> Iterator[tuple[str, Any]]:
 
 EXCLUDED = [
     positive_data_acceptance,  # of the texts that the document calls a sidecar, few are one
-    not_a_server_error,  # 501 and 503 are declared where they may come
+    not_a_server_error,  # 503 is declared where it may come
 ]
 
 

@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
 import re
 import threading
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import closing
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
 from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
 from tests.guarded_server import guarded, wait_for
-from tests.old_client import Answer, OldClient
+from tests.old_client import Answer
+from tests.page_client import Browser, picture, text_of
 from tests.web_server import StandIn
 
 CONFIG = """\
@@ -39,43 +36,6 @@ inboxes: [{{path: in, pipeline: restyle}}]
 """
 HX = {"HX-Request": "true"}
 HOSTILE = "<script>alert(1)</script>\x1b[31m\u202egnp.exe"
-
-
-def picture(color: str = "red") -> bytes:
-    out = io.BytesIO()
-    Image.new("RGB", (64, 48), color).save(out, "PNG")
-    return out.getvalue()
-
-
-class Browser(OldClient):
-    """Sends forms as browsers do."""
-
-    def drop(
-        self,
-        files: Sequence[tuple[str, bytes]],
-        fields: Mapping[str, str] = {},
-        headers: Mapping[str, str] = {},
-        action: str = "queue",
-    ) -> Answer:
-        boundary = uuid.uuid4().hex
-        sent = {"pipeline": "restyle", "token": "t", "action": action, **fields}
-        parts = [
-            f"--{boundary}\r\nContent-Disposition: form-data; "
-            f'name="{name}"\r\n\r\n{text}\r\n'.encode()
-            for name, text in sent.items()
-        ]
-        for name, data in files:
-            quoted = name.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
-            head = f'Content-Disposition: form-data; name="files"; filename="{quoted}"'
-            parts.append(f"--{boundary}\r\n{head}\r\n\r\n".encode() + data + b"\r\n")
-        body = b"".join(parts) + f"--{boundary}--\r\n".encode()
-        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        return self.request("POST", "/drop", body, {**kind, **headers})
-
-
-def text_of(answer: Answer) -> str:
-    """What a person reads of a page."""
-    return " ".join(unescape(re.sub(r"<[^>]*>", " ", answer.body.decode())).split())
 
 
 @pytest.fixture
@@ -156,14 +116,6 @@ def test_double_click_makes_one_job(browser: Browser, config: Config) -> None:
         thread.join()
     assert [answer.status for answer in answers] == [200, 200] and len(jobs(config)) == 1
     assert "was queued before" in " ".join(map(text_of, answers))
-
-
-def test_other_origin_is_refused(browser: Browser, config: Config) -> None:
-    for headers in ({"Origin": "http://evil.example"}, {"Sec-Fetch-Site": "cross-site"}):
-        assert browser.drop([("cat.png", picture())], headers=headers).status == 403
-        for path in ("/results/12345678/retry", "/models/load", "/queue/pause"):
-            assert browser.request("POST", path, b"", headers).status == 403
-    assert jobs(config) == []
 
 
 def test_hostile_names_and_texts_are_shown_as_text(browser: Browser) -> None:

@@ -126,4 +126,8 @@ def test_a_file_without_a_recipe(tmp_path: Path) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert "cat.png: nothing in this file says how it was made" in done.stderr
     done = call(tmp_path, "show", "dog.png")
-    assert (done.returncode, done.stderr) == (2, "dna-pipeline: dog.png: there is no such file\n")
+    said = (
+        "dna-pipeline: dog.png: there is no such file; "
+        "a job is named by its id, which `dna-pipeline jobs` lists\n"
+    )
+    assert (done.returncode, done.stderr) == (2, said)

@@ -13,6 +13,7 @@ from dna_pipeline.interfaces.web import docs_page, login, metrics
 from dna_pipeline.interfaces.web.access import Access
 from dna_pipeline.interfaces.web.old_api.routes import make_router as old_api
 from dna_pipeline.interfaces.web.openapi import use_document
+from dna_pipeline.interfaces.web.page import errors as page_errors
 from dna_pipeline.interfaces.web.page.routes import make_router as page
 from dna_pipeline.interfaces.web.sdapi.routes import make_router as sdapi
 from dna_pipeline.interfaces.web.site import Site
@@ -53,6 +54,6 @@ def make_app(site: Site, access: Access | None = None) -> FastAPI:
     app.include_router(sdapi(site))
     app.include_router(page(site))
     app.include_router(v1.make_router(site))
-    v1_errors.add_handlers(app, site)
+    v1_errors.add_handlers(app, site, page_errors.answer_unrouted)
     use_document(app)
     return app

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.operations.serving import jobs
 from dna_pipeline.operations.serving.gallery import ENDED, in_words
 from dna_pipeline.operations.serving.readers import Readers
@@ -19,6 +21,7 @@ from dna_pipeline.operations.serving.result_files import (
 )
 from dna_pipeline.publish.sheet import folder as sheet_folder
 from dna_pipeline.publish.sheet.entries import sidecar_of
+from dna_pipeline.stages import registry
 
 VIEWER = sheet_folder.VIEWER
 """Name of the script that shows meshes."""
@@ -143,8 +146,9 @@ def _last(files: Iterable[ListedFile], is_meant: Callable[[ListedFile], bool]) -
 
 def _stage(stage: Mapping[str, Any], run: Mapping[str, Any] | None) -> StageView:
     params: Mapping[str, Any] = stage["params"] if run is None else run["params"]
+    units = _units(stage["type"])
     words = [
-        (name.replace("_", " "), in_words(value, MOST_VALUE_CHARS))
+        (name.replace("_", " "), _with_unit(value, units.get(name, "")))
         for name, value in params.items()
         if value is not None
     ]
@@ -158,6 +162,27 @@ def _stage(stage: Mapping[str, Any], run: Mapping[str, Any] | None) -> StageView
         seconds=None if run is None else run["seconds"],
         params=tuple(words),
     )
+
+
+def _with_unit(value: Any, unit: str) -> str:
+    text = in_words(value, MOST_VALUE_CHARS)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{text} {unit}" if unit and is_number else text
+
+
+@cache
+def _units(stage_type: str) -> dict[str, str]:
+    """Units of a stage's parameters, by their names; none of a stage that is no longer there."""
+    try:
+        fields = registry.stage_class(stage_type).model_fields
+    except (KeyError, ConfigError):
+        return {}
+    extras = {name: field.json_schema_extra for name, field in fields.items()}
+    return {
+        name: str(extra["unit"])
+        for name, extra in extras.items()
+        if isinstance(extra, dict) and "unit" in extra
+    }
 
 
 def _sizes(job: Mapping[str, Any], files: Iterable[ListedFile]) -> dict[str, tuple[int, int]]:

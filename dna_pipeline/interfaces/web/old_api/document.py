@@ -82,16 +82,15 @@ _ERROR: Schema = {
 }
 
 _MEANINGS = {
-    400: "The image, the base64 or the JSON cannot be read; no such model.",
+    400: "The image, the base64 or the JSON cannot be read; no such model; no pipeline does that.",
     404: "There is no such job or file.",
     409: "The job was cancelled while the client waited.",
     413: "The request is larger than `serve.max_upload_mib` allows.",
     422: "A field is missing or wrong, or the job failed for its input.",
     500: "The job failed for another reason.",
-    501: "No pipeline does that.",
     503: "No daemon runs, the queue is paused, or the job is held; with `Retry-After`.",
 }
-_SENT = (400, 413, 422, 501, 503)
+_SENT = (400, 413, 422, 503)
 """Statuses of requests with an image."""
 
 
@@ -173,7 +172,7 @@ def _in_path(name: str) -> Schema:
 def _load(name: str, fields: dict[str, Schema]) -> Schema:
     about = "Load a configured model before the next job, and wait until it is loaded."
     body = {"content": _contents(fields, None)}
-    return _operation(name, about, _json(_LOADED), (400, 422, 500, 501, 503), requestBody=body)
+    return _operation(name, about, _json(_LOADED), (400, 422, 500, 503), requestBody=body)
 
 
 def _waits(kind: str, name: str, content: Schema) -> Schema:

@@ -87,7 +87,7 @@ def refusal_of(error: Exception, hide: Hide) -> Refusal | None:
         case JobFailed():
             return _of_failure(error, hide)
         case NoPipeline():
-            return Refusal(501, str(error), error.code)
+            return Refusal(400, str(error), error.code)
         case NoSuchFile():
             return Refusal(404, hide(str(error)), "no_such_file")
         case Refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mimetypes
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import cache
@@ -43,7 +44,7 @@ def _environment() -> Environment:
     )  # fmt: skip
     filters, shared = cast("dict[str, Any]", environment.filters), cast("Any", environment.globals)
     filters.update(size=size, about=about, duration=duration, time=time_tag)
-    filters.update(shown=shown, lines=lines, percent=percent)
+    filters.update(shown=shown, sentence=sentence, lines=lines, percent=percent)
     shared["version"] = __version__
     return environment
 
@@ -86,6 +87,14 @@ _TYPES = {".js": "text/javascript", ".css": "text/css", ".wasm": "application/wa
 def shown(value: object) -> str:
     """Text of strangers, with its control characters and direction marks made visible."""
     return "" if value is None else visible(str(value))
+
+
+def sentence(value: object) -> Markup:
+    """As `shown`, for a sentence of the program, whose commands stand between backticks."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(shown(value)))))
+
+
+_COMMAND = re.compile(r"`([^`<>]+)`")
 
 
 def lines(text: str) -> str:

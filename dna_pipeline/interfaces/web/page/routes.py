@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, HTTPException
 from starlette.responses import FileResponse
 
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import ASSETS, asset
 from dna_pipeline.interfaces.web.page.views import (
     drop,
@@ -22,7 +23,7 @@ _NAMES = frozenset(path.relative_to(ASSETS).as_posix() for path in ASSETS.rglob(
 
 def make_router(site: Site) -> APIRouter:
     """Make all routes of the page."""
-    router = APIRouter(include_in_schema=False)
+    router = APIRouter(include_in_schema=False, route_class=route_class(site))
     router.include_router(queue.make_router(site))
     router.include_router(gallery.make_router(site))
     router.include_router(result.make_router(site))

@@ -34,8 +34,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     400: {"model": ErrorAnswer, "description": "the body cannot be read"},
     404: {"model": ErrorAnswer, "description": "a sampler, checkpoint or file is not there"},
     409: {"model": ErrorAnswer, "description": "cancelled"},
-    422: {"model": ErrorAnswer, "description": "a wrong value, or the job failed"},
-    501: {"model": ErrorAnswer, "description": "not done here"},
+    422: {"model": ErrorAnswer, "description": "a wrong value, not done here, or the job failed"},
     503: {
         "model": ErrorAnswer,
         "description": "not now: the queue is held, or no daemon runs",
@@ -69,7 +68,7 @@ class Refusal(Exception):
 
 def not_done(detail: str) -> Refusal:
     """The refusal of something that this product does not do."""
-    return Refusal(detail, status=501, code=NOT_DONE)
+    return Refusal(detail, code=NOT_DONE)
 
 
 def shaped(
@@ -134,7 +133,7 @@ def answer_of(error: Exception, hide: Callable[[str], str]) -> Response | None:
 def _of_surroundings(error: Exception, hide: Callable[[str], str]) -> Response | None:
     """The answer to an error whose cause lies with the machine or its settings."""
     if isinstance(error, NoPipeline):
-        return shaped(501, error.code, hide(str(error)))
+        return shaped(422, error.code, hide(str(error)))
     if (text := sentence(error)) is None:
         return None
     if isinstance(error, OSError) and error.errno in _FULL:

@@ -57,7 +57,7 @@ def _add_generation(router: APIRouter, site: Site) -> None:
     @router.post(
         f"{PREFIX}/img2img",
         response_model=answers.GenerationAnswer,
-        responses=responses(400, 404, 409, 422, 501, 503),
+        responses=responses(400, 404, 409, 422, 503),
         description="Redraw a picture, and wait for the result",
     )
     async def img2img(http: HttpRequest, request: Img2ImgRequest) -> Json:

@@ -26,6 +26,7 @@ ROOT = "/api/v1"
 
 Answers = dict[int | str, dict[str, Any]]
 Tags = list[str | Enum]
+Handler = Callable[[Request, HTTPException], Coroutine[Any, Any, Response]]
 
 # By its name, since FastAPI would make a validator of the model for each error of each route.
 PROBLEM = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -96,15 +97,19 @@ def route_class(site: Site) -> type[APIRoute]:
     return Route
 
 
-def add_handlers(app: FastAPI, site: Site) -> None:
-    """Put the errors of paths and methods that no route has into the shape of this API, too."""
+def add_handlers(app: FastAPI, site: Site, others: Handler = http_exception_handler) -> None:
+    """Put the errors of paths and methods that no route has into the shape of this API, too.
+
+    Args:
+        others: answers those of paths that are not below `ROOT`.
+    """
 
     async def handle(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         path = request.url.path
         if path == ROOT or path.startswith(f"{ROOT}/"):
             return _of_http(error, site)
-        return await http_exception_handler(request, error)
+        return await others(request, error)
 
     app.add_exception_handler(HTTPException, handle)
 

@@ -75,6 +75,13 @@ function filter(form) {
   addEventListener("pageshow", () => { for (const field of form.elements) field.disabled = false; });
 }
 
+// What an error says: a text, or the message of the server's own checks.
+function sentenceOf(answer) {
+  let text = answer;
+  try { text = JSON.parse(answer).message ?? answer; } catch { /* It is no JSON. */ }
+  return text.slice(0, 300);
+}
+
 async function copy(event) {
   const text = document.getElementById(event.target.dataset.copy).textContent;
   try {
@@ -96,6 +103,6 @@ document.addEventListener("DOMContentLoaded", () => {
   document.addEventListener("keydown", onKey);
   document.addEventListener("htmx:afterSwap", (event) => showTimes(event.target));
   document.addEventListener("htmx:responseError", (event) => {
-    document.getElementById("notice").textContent = event.detail.xhr.responseText.slice(0, 300);
+    document.getElementById("notice").textContent = sentenceOf(event.detail.xhr.responseText);
   });
 });

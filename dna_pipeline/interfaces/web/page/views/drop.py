@@ -14,6 +14,7 @@ from starlette.responses import HTMLResponse
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Pipeline
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving import jobs, stage_forms
@@ -48,7 +49,7 @@ class _Work:
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
     hide = site.hide
 
     def answer(request: Request, work: _Work, token: str = "", status: int = 200) -> HTMLResponse:

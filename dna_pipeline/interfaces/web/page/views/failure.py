@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.lookup import explain
@@ -20,7 +21,7 @@ Record = dict[str, Any]
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
 
     @router.get("/results/{job}/retry")
     def view(job: str) -> HTMLResponse:

@@ -14,6 +14,7 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web import files
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import asset, is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.serving import gallery, thumbnails
@@ -44,7 +45,7 @@ def address(filters: Filters, path: str = "/results", **more: str | int) -> str:
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
     requests = ThumbnailRequests(site.config, site.submissions)
 
     @router.get("/results")

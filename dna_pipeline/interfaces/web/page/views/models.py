@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.models.listing import list_models
@@ -21,7 +22,7 @@ Record = dict[str, Any]
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
     hide = site.hide
 
     def part(load: Record | None) -> HTMLResponse:

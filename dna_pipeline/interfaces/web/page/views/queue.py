@@ -12,6 +12,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response, Stream
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
+from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.live import LiveState
 from dna_pipeline.interfaces.web.page.rendering import is_part, page, render
 from dna_pipeline.interfaces.web.site import Site
@@ -21,7 +22,7 @@ from dna_pipeline.operations.serving import jobs
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
     live = LiveState(site, partial(render, "parts/state.html"))
 
     @router.get("/")

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 
 from dna_pipeline.interfaces.web.files import send_file
 from dna_pipeline.interfaces.web.page.archives import send_archive
+from dna_pipeline.interfaces.web.page.errors import error_page, route_class
 from dna_pipeline.interfaces.web.page.rendering import page
 from dna_pipeline.interfaces.web.page.views.failure import failure_values
 from dna_pipeline.interfaces.web.page.views.gallery import address, filters_of
@@ -22,18 +24,20 @@ from dna_pipeline.operations.serving.gallery import Filters, Neighbours, WrongFi
 from dna_pipeline.operations.serving.result_files import ListedFile, NoSuchFile
 from dna_pipeline.operations.serving.result_view import ResultView
 
+_NOT_IN_PATHS = re.compile(r"[\x00-\x1f\x7f\\]")
+
 GONE = "This result is not here: it was removed, or the address is not complete."
 
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
-    router = APIRouter()
+    router = APIRouter(route_class=route_class(site))
 
     @router.get("/results/{job}")
     def view(request: Request, job: str) -> Response:
         shown = result_view.read(site.readers, job)
         if shown is None:
-            return missing(GONE)
+            return error_page(404, GONE)
         filters = filters_of(request.query_params)
         if job != (whole := shown.job["id"]):
             return RedirectResponse(address(filters, f"/results/{whole}"), 307)
@@ -43,26 +47,22 @@ def make_router(site: Site) -> APIRouter:
     async def archive(job: str) -> Response:
         shown = await site.ask(result_view.read, site.readers, job)
         if shown is None:
-            return missing(GONE)
+            return error_page(404, GONE)
         try:
             return await send_archive(site, shown.job["id"], shown.job["name"])
         except NoSuchFile as error:
-            return missing(str(error))
+            return error_page(404, f"{error}.")
 
+    @router.get("/results/{job}/file")
     @router.get("/results/{job}/files/{path:path}")
     async def file(request: Request, job: str, path: str) -> Response:
         try:
             return await send_file(site, request, job, path=path)
         except NoSuchFile as error:
-            return missing(str(error))
+            return error_page(404, f"{error}.")
 
     _ = (view, archive, file)
     return router
-
-
-def missing(text: str) -> HTMLResponse:
-    """The answer where there is nothing."""
-    return page("missing.html", status=404, text=text, here="results")
 
 
 def _values(site: Site, shown: ResultView, filters: Filters) -> dict[str, Any]:
@@ -95,4 +95,15 @@ def _values(site: Site, shown: ResultView, filters: Filters) -> dict[str, Any]:
 
 def _addresses(job_id: str, files: Sequence[ListedFile]) -> dict[str, str]:
     """The addresses of a job's files, by their paths."""
-    return {file.path: f"/results/{job_id}/files/{quote(file.path)}" for file in files}
+    return {file.path: file_address(job_id, file.path) for file in files}
+
+
+def file_address(job_id: str, path: str) -> str:
+    """The address of a job's file.
+
+    One whose path has characters that no address may have here, such as a backslash, is named in
+    the query.
+    """
+    if _NOT_IN_PATHS.search(path):
+        return f"/results/{job_id}/file?{urlencode({'path': path})}"
+    return f"/results/{job_id}/files/{quote(path)}"
