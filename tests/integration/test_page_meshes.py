@@ -17,7 +17,8 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.tables import Job
 from tests.guarded_server import guarded, wait_for
-from tests.integration.test_page_drop import Browser, jobs, picture
+from tests.integration.test_page_drop import jobs
+from tests.page_client import Browser, picture
 from tests.web_server import FACTS, StandIn
 
 pytestmark = pytest.mark.slow
