@@ -87,6 +87,7 @@ class State:
             `paths` downloads to.
         manifest: manifest.json of the result.
         error: error.json of the failure: `code`, `message`, `detail`, `hint`, …
+        job: id of its job; "" while that is unknown.
     """
 
     kind: str
@@ -96,6 +97,7 @@ class State:
     folder: Path | None = None
     manifest: dict[str, Any] = field(default_factory=dict[str, Any])
     error: dict[str, Any] = field(default_factory=dict[str, Any])
+    job: str = ""
 
     @property
     def is_over(self) -> bool:
@@ -319,6 +321,12 @@ class Client:
         path = whole if whole.is_file() else folder / f"{stem}{suffix}"
         return path if path.is_file() else None
 
+    def page(self, state: State) -> str | None:
+        """Address of a job's page in a browser; None if no server runs, or while its job is
+        unknown."""
+        address = self.status().get("page")
+        return f"{address}/results/{state.job}" if address and state.job else None
+
     def _ended(self, drop: Drop, place: Path) -> State | None:
         """Read a drop's end from a folder or a cancelled row's file; None if of another drop."""
         with suppress(OSError):
@@ -332,7 +340,8 @@ class Client:
                 manifest = json.loads((folder / name).read_bytes())
                 if _is_of(drop, manifest):
                     done = 1.0 if kind == "completed" else 0.0
-                    return State(kind, folder.name, done, folder=folder, **{key: manifest})
+                    job = str(manifest["job"]["id"])
+                    return State(kind, folder.name, done, folder=folder, job=job, **{key: manifest})
         return None
 
     def _unknown(self, drop: Drop, alive: bool) -> State:
@@ -538,6 +547,10 @@ class ServerClient(Client):
                     return self.download(file, self._folder_of(job))
         return None
 
+    def page(self, state: State) -> str | None:
+        """Address of a job's page in a browser; None while its job is unknown."""
+        return f"{self._address.geturl()}/results/{state.job}" if state.job else None
+
     def download(self, file: Mapping[str, Any], folder: Path) -> Path:
         """Download a file of a job into a folder, unless it is there already; give its path.
 
@@ -601,6 +614,7 @@ class ServerClient(Client):
             return ServerState(
                 "failed", job["folder_name"] or "", error=job["error"],
                 folder=self._folder_of(job), files=tuple(job["files"]), client=self,
+                job=job["id"],
             )  # fmt: skip
         if kind == "completed":
             manifest = next(file for file in job["files"] if file["role"] == "manifest")
@@ -608,12 +622,14 @@ class ServerClient(Client):
             return ServerState(
                 kind, self._folder_of(job).name, 1.0, folder=self._folder_of(job),
                 manifest=json.loads(path.read_bytes()), files=tuple(job["files"]), client=self,
+                job=job["id"],
             )  # fmt: skip
         if kind == "running":
             progress: dict[str, Any] = job["progress"] or _NO_PROGRESS
             step = f" {progress['step']}/{progress['steps']}" if progress["steps"] else ""
-            return State(kind, f"{progress['stage'] or 'starting'}{step}", progress["fraction"])
-        return State("queued", job["hold"]["detail"] if job["hold"] else "")
+            why = f"{progress['stage'] or 'starting'}{step}"
+            return State(kind, why, progress["fraction"], job=job["id"])
+        return State("queued", job["hold"]["detail"] if job["hold"] else "", job=job["id"])
 
     def _folder_of(self, job: Mapping[str, Any]) -> Path:
         """Give the folder of a job's downloads, named as its folder in the outbox."""
@@ -789,10 +805,11 @@ def _current(status: Mapping[str, Any], drop: Drop) -> State | None:
     if running and (running["inbox"], running["name"]) == (drop.inbox, drop.path.name):
         step = f" {running['step']}/{running['steps']}" if running["steps"] else ""
         why = f"{running['stage'] or 'starting'}{step}"
-        return State("running", why, running["fraction"], running["eta_s"])
+        job = str(running.get("job", ""))
+        return State("running", why, running["fraction"], running["eta_s"], job=job)
     for entry in status.get("queued", []):
         if (entry["inbox"], entry["name"]) == (drop.inbox, drop.path.name):
-            return State("queued", entry["detail"] or _pause(status))
+            return State("queued", entry["detail"] or _pause(status), job=str(entry.get("job", "")))
     names = (drop.path.name, f"{drop.path.name}.yaml", None)
     reason_of = {
         e["file"]: e["reason"] for e in status.get("waiting", []) if e["inbox"] == drop.inbox

@@ -18,6 +18,8 @@ bench.py sheet --results 1000        a contact sheet, written and opened in Chro
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 bench.py serve --jobs 1000000        the server: its answers, streams, uploads, the daemon's rate
 bench.py workers                     two workers of one thread, beside two bare loops
+bench.py page --results 50000        the page in Chromium, with many people, beside the daemon
+bench.py reuse --scene robot.npz     a job whose results are kept, beside one that computes them
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -53,6 +55,8 @@ BENCHES = {
     "idle": "what the daemon costs while nothing is to be done",
     "serve": "the server: time of its answers, memory of streams and uploads, the daemon's rate",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
+    "page": "the page: a gallery of many results, its bytes, many people, the daemon's rate",
+    "reuse": "a job that takes kept results, or goes on from a kept scene",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

@@ -64,9 +64,9 @@ def busy_status() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def loaded(name: str) -> dict[str, Any]:
-    """An entry of `workers[].models`."""
-    return {"name": name, "state": "loaded", "device": "cuda:0", "since": "", "bytes": None}
+def _loaded(name: str) -> dict[str, Any]:
+    return {"name": name, "state": "loaded", "device": "cuda:0", "since": "2026-12-01T22:00:00Z",
+            "bytes": None}  # fmt: skip
 
 
 def two_workers() -> dict[str, Any]:
@@ -75,9 +75,9 @@ def two_workers() -> dict[str, Any]:
     facts: dict[str, Any] = {"dtype": "float16", "gpu": "H200", "memory_bytes": 12 << 30,
                              "memory_total_bytes": 139 << 30}  # fmt: skip
     workers = [
-        {"worker": "w1-1", "device": "cuda:0", "state": "working", "problem": None,
-         "models": [loaded("matte"), loaded("sd15")],
-         "jobs": [job], **facts},
+        {"worker": "w1-1", "device": "cuda:0", "state": "working",
+         "models": [_loaded("matte"), _loaded("sd15")],
+         "problem": None, "jobs": [job], **facts},
         {"worker": "w2-3", "device": "cuda:1", "state": "lost", "models": [], "dtype": None,
          "gpu": None, "problem": "cuda:1 was asked for, but torch sees no such device", "jobs": []},
     ]  # fmt: skip

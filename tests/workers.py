@@ -9,6 +9,7 @@ from typing import Any
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import Event, Order, OrderInput, StageDone, StageOrder
 from dna_pipeline.execution.worker import runner
+from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 
 CPU = Device("cpu", "float32")
@@ -19,7 +20,7 @@ WEIGHTS_SHA256 = "5" * 64
 
 def context(
     models: ModelCache | Mapping[str, Provider], events: list[Any], **changes: Any
-) -> runner.WorkerContext:
+) -> WorkerContext:
     """What a runner needs, with events that are put into a list.
 
     Args:
@@ -37,7 +38,7 @@ def context(
         "fingerprint": lambda provider: ("/somewhere", WEIGHTS_SHA256),
         "environment": {},
     }
-    return runner.WorkerContext(**fields | changes)
+    return WorkerContext(**fields | changes)
 
 
 def input_file(path: Path, role: str = "image", reference: str = "") -> OrderInput:

@@ -366,6 +366,17 @@ def copy_file(source: Path, target: Path) -> None:
         unprotect(target)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file that nobody writes to any more a second name, or copy it where the file system
+    has no hard links, or `target` is on another one. Raises as `copy_file`."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        copy_file(source, target)
+
+
 def copy_whole(source: Path, target: Path) -> None:
     """`copy_file` whose copy appears at `target` by one rename and replaces a file there."""
     with _replacing(target) as temporary:

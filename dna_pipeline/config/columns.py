@@ -69,6 +69,7 @@ _HEAD = {
     "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
     "seed": frozenset({"int", "word"}), "seed_offset": frozenset({"int"}),
     "count": frozenset({"int"}), "metadata": frozenset({"word"}),
+    "reuse": frozenset({"word"}),
     "result_name": frozenset({"text"}),
 }  # fmt: skip
 

@@ -164,7 +164,7 @@ class RuntimeSpec(Spec):
 
 
 class RetentionSpec(Spec):
-    """`retention:`, the time for which data of ended jobs is kept. Logs are rotated by size."""
+    """`retention:`, how long data of ended jobs is kept. Logs are rotated by size."""
 
     events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = Field(
         default=30,
@@ -175,6 +175,16 @@ class RetentionSpec(Spec):
         default=24,
         description="time for which work files and half-made folders that a crash left are kept",
         json_schema_extra={"unit": "hours"},
+    )
+    reuse_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = Field(
+        default=30,
+        description="time since its last use for which a stage's result is kept for later jobs",
+        json_schema_extra={"unit": "days"},
+    )
+    reuse_bytes: Annotated[int, Field(ge=0, lt=1 << 63)] = Field(
+        default=10 << 30,
+        description="most that results kept for later jobs may take; 0: none is kept",
+        json_schema_extra={"unit": "bytes"},
     )
 
 

@@ -123,8 +123,8 @@ class _Reader:
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
         runtime = self._validate(RuntimeSpec, ("runtime",), spec.runtime or {}) or RuntimeSpec()
         retention = self._validate(RetentionSpec, ("retention",), spec.retention or {})
-        if spec.metadata is not None:
-            self.for_all_stages["metadata"] = spec.metadata
+        for_all = {"metadata": spec.metadata, "reuse": spec.reuse}
+        self.for_all_stages |= {name: word for name, word in for_all.items() if word is not None}
         data = self._path("DNA_DATA_DIR", paths.data)
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
@@ -496,6 +496,7 @@ class _Reader:
             ),
             on_duplicate=entry.on_duplicate,
             metadata=entry.metadata,
+            reuse=entry.reuse,
             result_name=entry.result_name,
         )
 
@@ -545,7 +546,7 @@ class _Reader:
             return
         for stage in pipelines[inbox.pipeline].stages:
             kind = registry.stage_class(stage.type)
-            params = with_defaults(kind, stage, inbox.defaults, inbox.metadata)
+            params = with_defaults(kind, stage, inbox.defaults, inbox.for_all_stages)
             keys = [key for key in keys_of(stage) if key in inbox.defaults]
             if keys:
                 self._fits((*path, keys[-1]), stage.type, params)

@@ -24,7 +24,7 @@ from dna_pipeline.stages import registry
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import StageSpec
     from dna_pipeline.providers.checkpoints import Models
-    from dna_pipeline.stages.base import Metadata, Stage
+    from dna_pipeline.stages.base import Stage
 
 
 def rename_aliases(
@@ -134,13 +134,11 @@ def with_defaults(
     stage: type[Stage],
     spec: StageSpec,
     defaults: Mapping[str, Mapping[str, Any] | None],
-    metadata: Metadata | None = None,
+    for_all: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The parameters of a pipeline's stage, with an inbox's `metadata`, and its defaults for the
-    stage's type and id."""
-    params = dict(spec.params)
-    if metadata is not None:
-        params["metadata"] = metadata
+    """The parameters of a pipeline's stage, with those that an inbox sets for all stages, and its
+    defaults for the stage's type and id."""
+    params = spec.params | dict(for_all or {})
     for key in keys_of(spec):
         overrides, _ = rename_aliases(stage, defaults.get(key) or {})
         params |= {k: v for k, v in overrides.items() if k != "model" or v is not None}

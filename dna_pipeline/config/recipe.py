@@ -15,9 +15,10 @@ from dna_pipeline.config import yaml12
 from dna_pipeline.config.image_metadata import of_a1111
 from dna_pipeline.config.yaml12 import is_mapping
 from dna_pipeline.stages import registry
+from dna_pipeline.stages.base import NOT_OF_RESULT
 
-_LEFT_OUT = frozenset({"from_metadata"})
-"""Parameters that say where others come from: those are there already."""
+_LEFT_OUT = NOT_OF_RESULT | {"from_metadata"}
+"""Parameters that say where others, or the result, come from: those are there already."""
 _NO_TEXT = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
 """Words that some readers of YAML take for no text."""
 _PLAIN_KEY = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")

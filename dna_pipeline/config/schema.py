@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from dna_pipeline.base.clock import to_minute
-from dna_pipeline.base.layout import WILDCARDS
+from dna_pipeline.base.layout import KEPT_RESULTS, WILDCARDS
 from dna_pipeline.config import result_names
 from dna_pipeline.config.file_parts import (
     FilePath,
@@ -30,7 +30,7 @@ from dna_pipeline.config.file_parts import (
     Spec,
 )
 from dna_pipeline.config.hours import HOURS_PATTERN, Hours
-from dna_pipeline.stages.base import Metadata
+from dna_pipeline.stages.base import Metadata, Reuse
 
 if TYPE_CHECKING:
     from dna_pipeline.config.receivers import ReceiverConfig
@@ -156,6 +156,11 @@ class InboxSpec(Spec):
         description="what the files of all stages say of their making; see the parameter of stages",
         json_schema_extra={"default_words": "as the pipeline's stages have it"},
     )
+    reuse: Reuse | None = Field(
+        None,
+        description="whether stages take results of earlier jobs; see the parameter of stages",
+        json_schema_extra={"default_words": "as the pipeline's stages have it"},
+    )
     result_name: ResultName | None = Field(
         None,
         description="name of each result's folder, before `-` and the job's id, with placeholders "
@@ -187,6 +192,11 @@ class PipelineFile(Spec):
         None,
         description="what the files of all stages say of their making; see the parameter of stages",
         json_schema_extra={"default_words": "full"},
+    )
+    reuse: Reuse | None = Field(
+        None,
+        description="whether stages take results of earlier jobs; see the parameter of stages",
+        json_schema_extra={"default_words": "on"},
     )
     c2pa: dict[str, Any] | None = Field(
         None,
@@ -301,6 +311,11 @@ class SidecarHead(BaseModel):
         description="what the files of all stages say of their making; see the parameter of stages",
         json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
     )
+    reuse: Reuse | None = Field(
+        None,
+        description="whether stages take results of earlier jobs; see the parameter of stages",
+        json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
+    )
     result_name: ResultName | None = Field(
         None,
         description="name of the result's folder, before `-` and the job's id, with placeholders "
@@ -368,7 +383,8 @@ class Inbox:
     pairs_masks: bool = False
     """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
     metadata: Metadata | None = None
-    """Value of that parameter for all stages of its jobs; None: as the pipeline has it."""
+    reuse: Reuse | None = None
+    """Values of these parameters for all stages of its jobs; None: as the pipeline has it."""
     result_name: str | None = None
     """Template of the names of result folders; None: the image's stem."""
     line: int = field(default=0, compare=False)
@@ -378,6 +394,12 @@ class Inbox:
     def keeps(self) -> bool:
         """True if intake copies the files and never touches the originals."""
         return self.originals == "keep"
+
+    @property
+    def for_all_stages(self) -> dict[str, Any]:
+        """Parameters that the inbox sets for all stages of its jobs."""
+        values = {"metadata": self.metadata, "reuse": self.reuse}
+        return {name: value for name, value in values.items() if value is not None}
 
     def hours_reason(self, now: datetime) -> str | None:
         """Reason why the inbox's jobs may not run at that time, with its end; None if they may."""
@@ -449,6 +471,11 @@ class Config:
     def thumbnails(self) -> Path:
         """Folder of small pictures of results, by the hashes of their files."""
         return self.data / "thumbnails"
+
+    @property
+    def kept_results(self) -> Path:
+        """Folder of the results of stages that later jobs may take."""
+        return self.data / KEPT_RESULTS
 
     @property
     def logs(self) -> Path:

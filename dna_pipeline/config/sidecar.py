@@ -57,7 +57,7 @@ from dna_pipeline.config.templates import Lines, TemplateError, fill, no_files
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import companions, registry
-from dna_pipeline.stages.base import LATER_IN_ALL
+from dna_pipeline.stages.base import LATER_IN_ALL, NOT_OF_RESULT
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
@@ -115,14 +115,19 @@ class JobSpec:
 
         Equal in all versions of the program that do the same work: a parameter that a later version
         added is left out if it has the value that acts like the earlier version. So an update of
-        the program repeats no jobs. The name of the result's folder does not count.
+        the program repeats no jobs. The name of the result's folder and `reuse` do not
+        count.
         """
         values = asdict(self)
         del values["result_name"]
         for stage in values["stages"]:
             later = LATER_IN_ALL | registry.stage_class(stage["type"]).later_parameters
             params = stage["params"]
-            stage["params"] = {k: v for k, v in params.items() if k not in later or later[k] != v}
+            stage["params"] = {
+                name: value
+                for name, value in params.items()
+                if name not in NOT_OF_RESULT and (name not in later or later[name] != value)
+            }
         return values
 
 
@@ -422,7 +427,7 @@ class _Resolver:
             ((key,), None if _leaves_out(kind, value := self.entries.get(key)) else value)
             for key in keys_of(spec)
         ]
-        for_all = {"metadata": head.metadata, "seed": head.seed}
+        for_all = {"metadata": head.metadata, "reuse": head.reuse, "seed": head.seed}
         parts.insert(0, ((), {name: value for name, value in for_all.items()
                               if value is not None and name in kind.model_fields}))  # fmt: skip
         for path, value in parts:
@@ -450,7 +455,7 @@ class _Resolver:
 
     def _merged(self, kind: type[Stage], spec: StageSpec, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters of all sources; those of the sidecar win over those in the image."""
-        values = with_defaults(kind, spec, self.inbox.defaults, self.inbox.metadata)
+        values = with_defaults(kind, spec, self.inbox.defaults, self.inbox.for_all_stages)
         if (values | params).get("from_metadata") is not True or self.texts is None:
             return values | params
         try:

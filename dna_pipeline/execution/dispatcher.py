@@ -25,6 +25,7 @@ from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution import orders
+from dna_pipeline.execution.kept_requests import JobRequests
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.protocol import (
     Event,
@@ -110,7 +111,7 @@ class Dispatcher:
         """
         listed = list(jobs)
         return [
-            {"dtype": None, "gpu": None, "models": []}
+            {"dtype": None, "gpu": None}
             | state.to_dict()
             | self.workers.get(state.process, {})
             | {"jobs": [job for job in listed if job["worker"] == state.process]}
@@ -142,7 +143,7 @@ class Dispatcher:
             if self._claimed_job is None and holds_back:
                 return
             if self._claimed_job is None:
-                self._claimed_job = self.scheduler.claim([worker.models for worker in free])
+                self._claimed_job = self.scheduler.claim([worker.model_names for worker in free])
             if self._claimed_job is None:
                 if self._idle_tasks and (not self.running or self._executor.capacity > 1):
                     self._executor.submit(self._idle_tasks.popleft())
@@ -201,7 +202,8 @@ class Dispatcher:
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
         self._restore_stages(job, Path(drop.claim))
-        return orders.order_of(job, drop, done, self._config.work / job.id)
+        work = self._config.work / job.id
+        return orders.order_of(job, drop, done, work, JobRequests(self._config))
 
     def _restore_stages(self, job: Job, claim: Path) -> None:
         """Move the stage files that a retry preserved to the folder where the worker looks."""
@@ -244,10 +246,8 @@ class Dispatcher:
                 self.scheduler.device_available()
                 log.info("worker.ready", worker=event.worker, **facts)
             case ModelsLoaded():
-                if event.worker in self.workers:
-                    self.workers[event.worker]["models"] = [asdict(m) for m in event.models]
-                names = [model.name for model in event.models if model.state == "loaded"]
-                log.info("models.changed", worker=event.worker, models=names)
+                states = {model.name: model.state for model in event.models}
+                log.info("models.changed", worker=event.worker, models=states)
             case WorkerEnded():
                 self._on_worker_ended(event)
             case TaskDone() | TaskFailed():

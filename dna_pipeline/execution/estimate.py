@@ -3,7 +3,8 @@
 `Stage.work` gives the amount of work of a stage. For each type of stage and model, a line is fitted
 through the (work, seconds) of its last runs, and gives the seconds of the next run. Runs on another
 device are not mixed in. If the last few stages were faster or slower than their lines, the next
-ones are expected to be so too: others may use the machine, and it may be hot.
+ones are expected to be so too: others may use the machine, and it may be hot. Stages that took kept
+results teach nothing, and those that will take one cost next to nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from itertools import accumulate, combinations
 from statistics import median
 from typing import Any
 
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.kept_requests import ReuseForecast
+from dna_pipeline.execution.result_store import ALL
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage
@@ -26,6 +30,9 @@ MAX_RUNS = 60
 
 PACE_RUNS = 8
 """Number of last stages that the machine's pace is computed from."""
+
+KEPT_S = 0.1
+"""Seconds of a stage that takes a kept result, about."""
 
 MAX_SAMPLE = 400
 """Most jobs of the queue that are estimated one by one; the others are taken for their average."""
@@ -133,8 +140,9 @@ class QueueEstimate:
 class Estimator:
     """Learns durations from one ledger at each `refresh`, and estimates jobs with them."""
 
-    def __init__(self, queries: Queries) -> None:
+    def __init__(self, queries: Queries, config: Config) -> None:
         self._queries = queries
+        self._config = config
         self._histories: dict[tuple[str, str | None], _History] = {}
         self._by_place: dict[tuple[Any, ...], _History] = {}
         self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
@@ -150,7 +158,8 @@ class Estimator:
                 self._size = (run["width"] or 0, run["height"] or 0)
             stage = registry.valid_stage(run["type"], run["params"])
             if stage is not None and all(self._size):
-                self._learn(run, stage, _took(run, self._last))
+                if run["reused_from"] is None:
+                    self._learn(run, stage, _took(run, self._last))
                 self._size = stage.output_size(*self._size)
             self._last = run
         self._pace = pace((took, self._seconds(stage, work)) for stage, work, took in self._latest)
@@ -166,20 +175,30 @@ class Estimator:
         history.line = None
         self._latest.append((stage, work, seconds))
 
-    def stages(self, stages: Iterable[Any], width: int | None, height: int | None) -> list[float]:
+    def stages(
+        self,
+        stages: Sequence[Any],
+        width: int | None,
+        height: int | None,
+        reuse: Sequence[str] | None = None,
+    ) -> list[float]:
         """Seconds of each stage of a job; an empty list if one of them is unknown.
 
         Args:
             stages: as the column `jobs.stages` holds them.
             width, height: of the source, in pixels.
+            reuse: what each stage takes of a kept result, as `ReuseForecast` gives it; None if all
+                are computed.
         """
         size = (width or 0, height or 0)
         durations: list[float] = []
-        for spec in stages:
+        for spec, part in zip(stages, reuse or [""] * len(stages), strict=True):
             stage = registry.valid_stage(spec["type"], spec["params"])
             if stage is None or (stage.type, stage.model) not in self._histories or not all(size):
                 return []
-            durations.append(self._pace * self._seconds(stage, stage.work(*size)))
+            share = 1.0 - stage.part_share() if part else 1.0
+            seconds = share * self._pace * self._seconds(stage, stage.work(*size))
+            durations.append(KEPT_S if part == ALL else seconds)
             size = stage.output_size(*size)
         return durations
 
@@ -194,14 +213,19 @@ class Estimator:
         work = self._queries.work_of(job_id)
         if work is None:
             return {}
-        seconds = self.stages(work["stages"], work["width"], work["height"])
+        seconds = self._of_row(work, ReuseForecast(self._config))
         return dict(zip([stage["id"] for stage in work["stages"]], seconds, strict=False))
+
+    def _of_row(self, job: Mapping[str, Any], forecast: ReuseForecast) -> list[float]:
+        reuse = forecast.of_row(job)
+        return self.stages(job["stages"], job["width"], job["height"], reuse)
 
     def queue(self) -> QueueEstimate:
         """The estimate of all jobs that wait for nothing but their turn."""
         jobs = self._queries.runnable()
         sample = self._queries.runnable_sample(jobs // MAX_SAMPLE + 1) if jobs else []
-        durations = [self.stages(job["stages"], job["width"], job["height"]) for job in sample]
+        forecast = ReuseForecast(self._config)
+        durations = [self._of_row(job, forecast) for job in sample]
         seconds = total(durations, jobs)
         if seconds is None:
             return QueueEstimate(jobs, None)

@@ -124,6 +124,8 @@ class WorkerSettings:
     """Folder each checkpoint in which is a model by its name."""
     signing: dict[str, str | None] | None = None
     """How files are signed: the arguments of `media/marks/signing.py: Signer`; None: not at all."""
+    keeps_results: bool = True
+    """False to keep no results for later jobs, and to take none."""
     number: int = 1
     """Number of the worker among those of one data folder. No two processes of one number work at
     the same time."""

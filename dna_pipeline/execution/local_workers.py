@@ -110,6 +110,6 @@ def _models_of(order: Order | Task) -> frozenset[str]:
 def _cost(state: WorkerState, needed: frozenset[str]) -> tuple[int, int, bool]:
     """Sorts workers for an order: by the models to load, by loaded ones that these may push out,
     and those that run before those that have to be started."""
-    missing = needed - state.models
-    others = state.models - needed if missing else frozenset[str]()
+    missing = needed - state.model_names
+    others = state.model_names - needed if missing else frozenset[str]()
     return len(missing), len(others), state.state != "idle"

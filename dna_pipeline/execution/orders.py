@@ -7,25 +7,36 @@ from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
+from dna_pipeline.execution.kept_requests import JobRequests
 from dna_pipeline.execution.protocol import FileRecord, Order, OrderInput, StageOrder
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 from dna_pipeline.stages import companions
 
 
 def order_of(
-    job: Job, drop: Drop, done: Iterable[tuple[StageRun, list[ArtifactRow]]], work_dir: Path
+    job: Job,
+    drop: Drop,
+    done: Iterable[tuple[StageRun, list[ArtifactRow]]],
+    work_dir: Path,
+    requests: JobRequests,
 ) -> Order:
     """The order for the next attempt at a job.
 
     Args:
         done: the stages that have run before, with their files.
+        requests: names what its stages ask for.
     """
     runs = {run.stage_id: (run, files) for run, files in done}
     stems = stage_stems(job)
     stages = tuple(
         _done(order, *runs[order.id]) if order.id in runs else order
-        for order in (StageOrder(s["id"], s["type"], s["params"], stems[s["id"]])
-                      for s in job.stages)
+        for order in (
+            StageOrder(
+                s["id"], s["type"], s["params"], stems[s["id"]],
+                request=request.whole, part_request=request.part,
+            )
+            for s, request in zip(job.stages, requests.of_job(job, drop), strict=True)
+        )
     )  # fmt: skip
     return Order(
         job=job.id,

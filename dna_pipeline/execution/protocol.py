@@ -63,6 +63,8 @@ class StageOrder:
         done: its files if it has run before.
         done_key: the stage key of that run; None if that version of the program recorded none.
         done_model: the model of that run, as its `StageDone` described it.
+        request, part_request: hashes that the store of results is to remember the stage's result
+            and its part by, for estimates; "" for none.
     """
 
     id: str
@@ -72,6 +74,8 @@ class StageOrder:
     done: tuple[FileRecord, ...] | None = None
     done_key: str | None = None
     done_model: dict[str, Any] | None = None
+    request: str = ""
+    part_request: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,9 @@ class StageDone:
     environment: dict[str, Any]
     artifacts: list[FileRecord]
     stage_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    reused_from: dict[str, Any] | None = None
+    """The origin of a result that was taken, as `publish/manifest.py: ReusedPart` has it; None for
+    one that was computed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.execution.protocol import (
     Event,
     JobFailed,
+    LoadedModel,
     ModelsLoaded,
     TaskFailed,
     WorkerEnded,
@@ -37,7 +38,7 @@ class WorkerState:
         process: name of its process of now, or of its last or first one, as events have it.
         device: the device that it is to use, as `runtime.device` has it.
         is_free: it may be given an order.
-        models: names of the models that it has loaded.
+        models: all that it has or is loading.
         problem: the reason why it did not get its device; "" if it did, or has not tried yet.
     """
 
@@ -46,15 +47,19 @@ class WorkerState:
     device: str
     state: State
     is_free: bool
-    models: frozenset[str] = frozenset()
+    models: tuple[LoadedModel, ...] = ()
     problem: str = ""
 
+    @property
+    def model_names(self) -> frozenset[str]:
+        """Names of its models."""
+        return frozenset(model.name for model in self.models)
+
     def to_dict(self) -> dict[str, Any]:
-        """The state in the form in which `status.json` shows it, without the models, of which it
-        says more."""
+        """The state in the form in which `status.json` shows it."""
         return {
             "worker": self.process, "state": self.state, "device": self.device,
-            "problem": self.problem or None,
+            "models": [asdict(model) for model in self.models], "problem": self.problem or None,
         }  # fmt: skip
 
 
@@ -75,7 +80,7 @@ class WorkerMemory:
         self._losses = 0
         self._rests_until = 0.0
         self.lost_at = 0.0
-        self.models: frozenset[str] = frozenset()
+        self.models: tuple[LoadedModel, ...] = ()
         self.problem = ""
         self.device: str | None = None
         self.gpu: str | None = None
@@ -97,13 +102,13 @@ class WorkerMemory:
                 gpu = event.environment.get("gpu")
                 self.gpu = gpu if isinstance(gpu, str) else None
                 self.device = event.device
-                self._losses, self.problem, self.models = 0, "", frozenset()
+                self._losses, self.problem, self.models = 0, "", ()
             case ModelsLoaded():
-                self.models = frozenset(m.name for m in event.models if m.state == "loaded")
+                self.models = event.models
             case JobFailed() | TaskFailed() if _has_no_device(event):
                 self._lose(str(event.failure.get("detail") or event.failure.get("message")))
             case WorkerEnded() if event.worker == process:
-                self.models = frozenset()
+                self.models = ()
                 if event.reason == "unready":
                     self._lose(event.detail)
             case _:

@@ -35,7 +35,7 @@ _TIMES = (
 )  # fmt: skip
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
-    "facts", "data", "axes", "companions",
+    "facts", "data", "axes", "companions", "reused_from",
 )  # fmt: skip
 
 _CONVERTED = frozenset({*_TIMES, *_JSON, "cancel_requested"})
@@ -57,9 +57,10 @@ _ENDED = f"""SELECT {_JOB} FROM jobs JOIN (
         WHERE id > ? AND kind IN ('completed', 'failed', 'cancelled') GROUP BY +job_id
     ) ON job_id = jobs.id ORDER BY ended"""
 _STAGE_RUNS = """SELECT r.id, r.job_id, r.type, r.provider, r.params, r.device, r.dtype, r.seconds,
-    r.finished_at, j.started_at, d.width, d.height
+    r.finished_at, {reused_from}, j.started_at, d.width, d.height
     FROM stage_runs AS r JOIN jobs AS j ON j.id = r.job_id JOIN drops AS d ON d.id = j.drop_id
     WHERE r.id > max(?, (SELECT max(id) FROM stage_runs) - ?) ORDER BY r.id"""
+_WORK = "j.stages, j.stem, j.tags, d.width, d.height, d.sha256, d.companions"
 _RUNNABLE = """FROM jobs AS j INDEXED BY ix_jobs_runnable JOIN drops AS d ON d.id = j.drop_id
     WHERE j.status = 'queued' AND j.hold IS NULL"""
 _COMPLETED_SINCE = """SELECT count(*) FROM jobs
@@ -472,7 +473,11 @@ class Queries:
 
         The oldest comes first. Of all stage runs, only the last `limit` numbers are searched.
         """
-        return self._rows(_STAGE_RUNS, after, limit)
+        try:
+            return self._rows(_STAGE_RUNS.format(reused_from="r.reused_from"), after, limit)
+        except ConfigError:
+            # A ledger that no daemon of this version has opened yet has no such column.
+            return self._rows(_STAGE_RUNS.format(reused_from="NULL AS reused_from"), after, limit)
 
     def runnable(self) -> int:
         """Count the jobs that only wait for their turn."""
@@ -484,19 +489,22 @@ class Queries:
         )
 
     def runnable_sample(self, one_in: int) -> list[dict[str, Any]]:
-        """Return stages and image size of about one in so many runnable jobs, with their inbox and
-        batch, in the order in which they will run.
+        """Return the work of about one in so many runnable jobs, as `work_of` does, with their
+        inbox and batch, in the order in which they will run.
 
-        The choice follows no pattern that the order of a batch might have too.
+        The choice follows no pattern that the order of a batch might have too. Jobs of one image
+        that follow one another are mostly chosen together, since they may share results.
         """
-        sql = f"""SELECT j.stages, d.width, d.height, j.inbox, j.batch {_RUNNABLE}
-            AND (j.seq * 40503 >> 5) % ? = 0 ORDER BY j.priority DESC, j.seq"""
+        sql = f"""SELECT {_WORK}, j.inbox, j.batch {_RUNNABLE}
+            AND ((d.rowid * 8191 + (j.seq >> 4)) * 40503 >> 5) % ? = 0
+            ORDER BY j.priority DESC, j.seq"""
         return self._rows(sql, one_in)
 
     def work_of(self, job_id: str) -> dict[str, Any] | None:
-        """Return the stages of one job and the size of its image; None if there is no such job."""
-        sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
-            ON d.id = j.drop_id WHERE j.id = ?"""
+        """Return stages, stem and tags of one job, and size, hash and companions of its image; None
+        if there is no such job."""
+        sql = f"""SELECT {_WORK} FROM jobs AS j JOIN drops AS d ON d.id = j.drop_id
+            WHERE j.id = ?"""
         return next(iter(self._rows(sql, job_id)), None)
 
     def front_of_queue(self, limit: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import rename_new, temporary_name
 from dna_pipeline.base.naming import numbered
 
-HEAD = "0008"
+HEAD = "0009"
 """Newest revision below `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

@@ -219,6 +219,9 @@ class StageRun(Base):
 
     The stage is not run again while `stage_key` is that of a new run (see `stages/stage_key.py`);
     null if an older version of the program recorded none.
+
+    `reused_from` is null for a stage that was computed; else it names the job whose result was
+    taken (see docs/reuse.md).
     """
 
     __tablename__ = "stage_runs"
@@ -239,6 +242,7 @@ class StageRun(Base):
     environment: Mapped[dict[str, Any]]
     finished_at: Mapped[datetime]
     stage_key: Mapped[str | None]
+    reused_from: Mapped[dict[str, Any] | None]
 
     __table_args__ = (Index("ux_stage_runs_job_stage", "job_id", "stage_id", unique=True),)
 

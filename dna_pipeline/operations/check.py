@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from dna_pipeline.base.naming import printable
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
+from dna_pipeline.execution.kept_requests import ReuseForecast
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning.planner import Planner
@@ -35,13 +36,14 @@ def check(config: Config) -> dict[str, Any]:
     queries = open_queries(config) if config.ledger_path.exists() else None
     report: dict[str, Any] = {"config": str(config.file), "models": []}
     report |= {"inboxes": [], "jobs": [], "waiting": [], "ignored": []}
-    estimator = _estimator(queries)
+    estimator = _estimator(config, queries)
     with brief_looks() as look, closing(Prober(look)) as prober:
         earlier_jobs = _EarlierJobs(config, queries, look)
+        lookups = _Lookups(earlier_jobs, estimator, ReuseForecast(config))
         for inbox in config.inboxes:
             problem = obstacles.of_inbox(config, inbox, queries, look)
             if problem is None:
-                problem = _inbox(config, inbox, prober, estimator, earlier_jobs, look, report)
+                problem = _inbox(config, inbox, prober, lookups, look, report)
             report["inboxes"].append(
                 {"name": inbox.name, "path": str(inbox.path), "problem": problem}
             )
@@ -116,11 +118,11 @@ def _open_jobs(queries: Queries) -> int:
     return sum(n for status, _, n in queries.counts() if status in ("queued", "running"))
 
 
-def _estimator(queries: Queries | None) -> Estimator | None:
+def _estimator(config: Config, queries: Queries | None) -> Estimator | None:
     """Estimator with the times of earlier jobs; None if there is no ledger yet."""
     if queries is None:
         return None
-    estimator = Estimator(queries)
+    estimator = Estimator(queries, config)
     estimator.refresh()
     return estimator
 
@@ -139,6 +141,7 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
             "skipped": sum(job["skipped"] for job in jobs),
             "lacking": sum(bool(job["lacks"]) for job in jobs),
             "mismatched": sum(bool(job["mismatched"]) for job in jobs),
+            "reusing": sum(bool(job["reuse"]) for job in runs),
         },
     }  # fmt: skip
 
@@ -147,8 +150,7 @@ def _inbox(
     config: Config,
     inbox: Inbox,
     prober: Prober,
-    estimator: Estimator | None,
-    earlier_jobs: _EarlierJobs,
+    lookups: _Lookups,
     look: Look,
     report: dict[str, Any],
 ) -> str | None:
@@ -165,7 +167,7 @@ def _inbox(
         candidates = [candidate for candidate in candidates if not candidate.is_batch]
     shared = SharedReads(Planner(config, inbox, look))
     report["jobs"] += [
-        _job(inbox, candidate, planned, earlier_jobs, estimator)
+        _job(inbox, candidate, planned, lookups)
         for candidate in candidates
         for planned in planned_jobs(config, inbox, candidate, prober, shared)
     ]
@@ -203,19 +205,22 @@ class _EarlierJobs:
         return (self._outbox / str(job["publish_name"])).is_dir()
 
 
-def _job(
-    inbox: Inbox,
-    candidate: Candidate,
-    job: PlannedJob,
-    earlier_jobs: _EarlierJobs,
-    estimator: Estimator | None,
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _Lookups:
+    """Knowledge of earlier jobs; without an estimator if there is no ledger yet."""
+
+    earlier_jobs: _EarlierJobs
+    estimator: Estimator | None
+    forecast: ReuseForecast
+
+
+def _job(inbox: Inbox, candidate: Candidate, job: PlannedJob, lookups: _Lookups) -> dict[str, Any]:
     request = candidate.table or candidate.sidecar
     entry: dict[str, Any] = {
         "inbox": inbox.name, "file": job.image or request, "sidecar": request,
         "row": job.row, "column": None, "pipeline": None, "skipped": False, "error": None,
         "detail": None, "seconds": None, "disk_bytes": 0, "models": [],
-        "extra_files": [], "stages": [],
+        "extra_files": [], "stages": [], "reuse": {},
     }  # fmt: skip
     if (error := job.error) is not None:
         column = error.where if job.row is not None else None
@@ -224,11 +229,19 @@ def _job(
     assert spec is not None
     assert probed is not None
     stages = [asdict(stage) for stage in spec.stages]
-    seconds = estimator.stages(stages, probed.width, probed.height) if estimator else []
+    skipped = lookups.earlier_jobs.has(job.key)
+    reuse = [""] * len(stages)
+    if not skipped:
+        stem = safe_stem((job.image or "").rpartition("/")[2])
+        reuse = lookups.forecast.of(stages, job.inputs, stem, list(spec.tags))
+    estimator, seconds = lookups.estimator, list[float]()
+    if estimator is not None:
+        seconds = estimator.stages(stages, probed.width, probed.height, reuse)
     return entry | {
         "pipeline": spec.pipeline, "priority": spec.priority,
-        "skipped": earlier_jobs.has(job.key), "models": model_sets.names_in(stages),
+        "skipped": skipped, "models": model_sets.names_in(stages),
         "extra_files": registry.needed_files(stages), "stages": stages,
         "seconds": round(sum(seconds), 3) if seconds else None,
+        "reuse": {s.id: part for s, part in zip(spec.stages, reuse, strict=True) if part},
         "disk_bytes": output_bytes(probed.width, probed.height, stages),
     }  # fmt: skip

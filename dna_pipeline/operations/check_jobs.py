@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError, MaskMismatch
@@ -13,6 +14,7 @@ from dna_pipeline.config.problems import joined
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import Document
+from dna_pipeline.execution.kept_requests import inputs_of
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.planning.companion_files import (
@@ -40,6 +42,7 @@ class PlannedJob:
         spec: the resolved job; None if there is an error.
         key: its dedup key; None if it would run even if it was done before.
         error: why it would fail.
+        inputs: SHA-256 of its image, then of its companions.
     """
 
     row: int | None
@@ -48,6 +51,7 @@ class PlannedJob:
     probed: Probed | None = None
     key: str | None = None
     error: JobError | None = None
+    inputs: Sequence[str] = ()
 
 
 @dataclass(eq=False)
@@ -61,6 +65,8 @@ class SharedReads:
 
     planner: Planner
     masks: dict[Path, Probed | JobError] = field(default_factory=dict[Path, "Probed | JobError"])
+    sha256: Callable[[Path], str] = field(default_factory=lambda: cache(sha256_file))
+    """Hash of a file, which is read once."""
 
     def probe_mask(self, mask: Source, prober: Prober) -> Probed | JobError:
         """Decode a mask, unless that was done before."""
@@ -135,7 +141,9 @@ def _image(
         except JobError as error:
             yield PlannedJob(number, candidate.image, error=error)
             continue
-        yield PlannedJob(number, candidate.image, item.outcome, source.probed)
+        inputs = [shared.sha256(source.file)]
+        inputs += [shared.sha256(file) for file in _companion_files(source, named)]
+        yield PlannedJob(number, candidate.image, item.outcome, source.probed, inputs=inputs)
 
 
 def _plan_of(
@@ -153,7 +161,7 @@ def _plan_of(
     try:
         data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
         document = document_of(data)
-        sha256 = None if file is None else sha256_file(file)
+        sha256 = None if file is None else shared.sha256(file)
         return shared.planner.plan_image(folder, name, document, sha256, file=file)
     except JobError as error:
         faults.append(error)
@@ -209,7 +217,7 @@ def _batch(
     # Without a ledger there are no earlier jobs to compare with: skip hashing the weights.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
     models = planner.model_identities() if skips and config.ledger_path.exists() else None
-    hashes = {s: sha256_file(s.file) for s in plan.sources if s.error is None}
+    hashes = {s: shared.sha256(s.file) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
         number, image = item.row.number, plan.shown_image(item)
@@ -217,7 +225,7 @@ def _batch(
             yield PlannedJob(number, image, error=item.error)
             continue
         sha256 = hashes[item.source]
-        files = _companions(item)
+        files = _companions(item, shared)
         key = None if models is None else planner.dedup_key(plan, item, sha256, models, files)
         try:
             spec = planner.preview(plan, item, sha256)
@@ -227,15 +235,22 @@ def _batch(
                 error.detail = f"row {number}: {error.detail}"
             yield PlannedJob(number, image, error=error)
             continue
-        yield PlannedJob(number, image, spec, item.source.probed, key)
+        inputs = inputs_of(sha256, files, spec.stage_values)
+        yield PlannedJob(number, image, spec, item.source.probed, key, inputs=inputs)
 
 
-def _companions(item: PlanItem) -> list[dict[str, str]]:
+def _companion_files(image: Source, named: Mapping[Need, Source]) -> list[Path]:
+    """The companions of a job: the one beside its image, and those that its stages name."""
+    beside = [] if image.mask is None else [image.mask]
+    return [source.file for source in (*beside, *named.values())]
+
+
+def _companions(item: PlanItem, shared: SharedReads) -> list[dict[str, str]]:
     """The companions of a row, as the ledger would have them."""
     mask = item.source.mask if item.source is not None else None
     beside = [] if mask is None else [("mask", "", mask)]
     named = [(role, reference, source) for (role, reference), source in item.named.items()]
     return [
-        {"role": role, "sha256": sha256_file(source.file), "reference": reference}
+        {"role": role, "sha256": shared.sha256(source.file), "reference": reference}
         for role, reference, source in (*beside, *named)
     ]

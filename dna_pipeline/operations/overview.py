@@ -6,7 +6,7 @@ process, or `operations/status.py` from the file and the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -118,29 +118,6 @@ class DeviceState:
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerInfo:
-    """A worker with its device.
-
-    Attributes:
-        worker: name of its process.
-        device: before it has one, as `runtime.device` names it.
-        state: as in `execution/worker_state.py: State`.
-        models: names of the models that it has loaded.
-        problem: the reason why it did not get its device; None if it did.
-    """
-
-    worker: str = ""
-    device: str = ""
-    state: str = "idle"
-    dtype: str | None = None
-    gpu: str | None = None
-    models: tuple[str, ...] = ()
-    problem: str | None = None
-    memory_bytes: int | None = None
-    memory_total_bytes: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class WorkerModel:
     """A model at a worker.
 
@@ -165,6 +142,29 @@ class WorkerModel:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker with its device.
+
+    Attributes:
+        worker: name of its process.
+        device: before it has one, as `runtime.device` names it.
+        state: as in `execution/worker_state.py: State`.
+        models: those that it has or is loading.
+        problem: the reason why it did not get its device; None if it did.
+    """
+
+    worker: str = ""
+    device: str = ""
+    state: str = "idle"
+    dtype: str | None = None
+    gpu: str | None = None
+    models: tuple[WorkerModel, ...] = ()
+    problem: str | None = None
+    memory_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Overview:
     """The state of daemon and queue at one instant.
 
@@ -179,9 +179,9 @@ class Overview:
             server, if it does not run, and about receivers of notifications that are behind.
         loading: what a worker loads before its first job, as words; "" if nothing.
         server: address of the HTTP server that runs beside the daemon; None if none does.
+        models: the models that workers have or are loading; all others are not loaded.
         workers: all workers, in the order of `runtime.device`.
         delay: the job that lets others pass, as a sentence; "" if none does.
-        models: the models that workers have or are loading; all others are not loaded.
     """
 
     outbox: str
@@ -201,9 +201,9 @@ class Overview:
     remarks: tuple[str, ...] = ()
     server: str | None = None
     loading: str = ""
+    models: tuple[WorkerModel, ...] = ()
     workers: tuple[WorkerInfo, ...] = ()
     delay: str = ""
-    models: tuple[WorkerModel, ...] = ()
 
     @property
     def held(self) -> int:
@@ -218,6 +218,7 @@ def make_overview(config: Config, status: Record) -> Overview:
     written them, so those that came later may be missing."""
     daemon: Record | None = status.get("daemon")
     waiting = _all(WaitingFile, status.get("waiting", ()))
+    workers = make_workers(status)
     return Overview(
         outbox=str(config.outbox),
         has_daemon=daemon is not None,
@@ -236,22 +237,22 @@ def make_overview(config: Config, status: Record) -> Overview:
         remarks=tuple(make_remarks(status)),
         server=server_url(status),
         loading=loading_words(status),
-        workers=make_workers(status),
+        models=tuple(model for worker in workers for model in worker.models),
+        workers=workers,
         delay=delay_words(status),
-        models=make_models(status),
     )
 
 
 def make_workers(status: Record) -> tuple[WorkerInfo, ...]:
     """Make values from the field `workers`."""
-
-    def loaded(entry: Record) -> tuple[str, ...]:
-        models: Sequence[Record] = entry.get("models", ())
-        return tuple(model["name"] for model in models if model["state"] == "loaded")
-
     return tuple(
-        _one(WorkerInfo, {**entry, "models": loaded(entry)}) for entry in status.get("workers", ())
+        _one(WorkerInfo, entry | {"models": _models(entry)}) for entry in status.get("workers", ())
     )
+
+
+def _models(worker: Record) -> tuple[WorkerModel, ...]:
+    entries: list[Record] = worker.get("models", [])
+    return _all(WorkerModel, (entry | {"worker": worker["worker"]} for entry in entries))
 
 
 def delay_words(status: Record) -> str:
@@ -264,15 +265,6 @@ def delay_words(status: Record) -> str:
     return (
         f"jobs with {', '.join(delay['first'])} come before {delay['job'][:8]} "
         f"({', '.join(delay['models'])}), which starts after {left} of them at most"
-    )
-
-
-def make_models(status: Record) -> tuple[WorkerModel, ...]:
-    """Make values from the models of all workers."""
-    return tuple(
-        _one(WorkerModel, {**model, "worker": worker["worker"]})
-        for worker in status.get("workers", ())
-        for model in worker.get("models", ())
     )
 
 

@@ -152,9 +152,8 @@ def read_daemon_and_queue(config: Config) -> Status:
         "daemon": None, "queue": {}, "running": None, "running_jobs": [], "workers": [],
         "holds": [], "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0,
         "runnable": 0, "queue_eta_s": None, "progress": [], "receivers": [], "config": None,
-        "sheets": [],
+        "sheets": [], "page": addresses.newest_url(config.data),
         "server": None, "loading": None, "delayed": None, "left_alone": left_alone,
-        "page": addresses.newest_url(config.data),
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -275,7 +274,7 @@ def _time_left(config: Config, queries: Queries, fields: dict[str, Any]) -> dict
     from dna_pipeline.execution.estimate import Estimator
     from dna_pipeline.operations.inbox_progress import InboxProgress
 
-    estimator = Estimator(queries)
+    estimator = Estimator(queries, config)
     estimator.refresh()
     estimate = estimator.queue()
     counted = InboxProgress().step(fields["queue"], [inbox.name for inbox in config.inboxes])

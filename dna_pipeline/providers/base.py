@@ -10,15 +10,26 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    ClassVar,
+    Literal,
+    Protocol,
+    TypeVar,
+    runtime_checkable,
+)
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
 from dna_pipeline.base.times import utcnow
+from dna_pipeline.weights.fingerprint import file_identity
 from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
@@ -27,6 +38,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from dna_pipeline.providers.triposr.field import Field as SceneField
+
+T = TypeVar("T")
 
 StepCallback = Callable[[int, int], None]
 """Called as `(step, steps)` after each step of work; raises `Cancelled` to stop it."""
@@ -261,6 +274,23 @@ class ImageToField(Protocol):
         ...
 
 
+class KeptParts(Protocol):
+    """Parts of a stage's work that later stages with other parameters go on from.
+
+    A part is named by its kind, such as `scene`, and by all that decides it besides the model, as
+    plain JSON values; the model, its device and the code are added to that.
+    """
+
+    def take(self, part: str, of: Mapping[str, Any], load: Callable[[bytes], T | None]) -> T | None:
+        """Give what `load` makes of a part's bytes; None if the part was not kept, or if `load`
+        gives that."""
+        ...
+
+    def keep(self, part: str, of: Mapping[str, Any], data: bytes, seconds: float) -> None:
+        """Keep a part that took so long. It never fails: what cannot be kept is computed again."""
+        ...
+
+
 @runtime_checkable
 class ReportsDevice(Protocol):
     """A loaded model that knows its device, which may differ from the requested one."""
@@ -291,7 +321,8 @@ class CachedModel:
 
 @dataclass(eq=False)
 class ModelCache:
-    """The loaded models by name; each is loaded once and stays until it is evicted.
+    """The loaded models by name; each is loaded once and stays until it is evicted, or until its
+    files are others: a result is recorded, and kept, under the hash of the files that are there.
 
     A lock guards loading, so that two threads that ask for the same model get one copy.
 
@@ -310,6 +341,8 @@ class ModelCache:
     _allocated_bytes: Callable[[], int | None] = lambda: None
     _cached: dict[str, CachedModel] = field(init=False, default_factory=dict[str, CachedModel])
     _loaded: dict[str, Any] = field(init=False, default_factory=dict[str, Any])
+    _versions: dict[str, list[str]] = field(init=False, default_factory=dict[str, list[str]])
+    """The versions of the files that each loaded model was read from."""
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def provider(self, name: str) -> Provider:
@@ -320,11 +353,27 @@ class ModelCache:
             raise UnknownModel(f"model {name!r} is not declared") from None
 
     def is_loaded(self, name: str) -> bool:
-        return name in self._loaded
+        return name in self._loaded and not self._is_outdated(name)
+
+    def _is_outdated(self, name: str) -> bool:
+        """True if the files of a loaded model were replaced. Files that are gone do not count: the
+        model may still be of use, and whoever needs the files reports them."""
+        versions = self._versions_of(self.provider(name))
+        return len(versions) > 0 and versions != self._versions.get(name)
+
+    @staticmethod
+    def _versions_of(provider: Provider) -> list[str]:
+        """The versions of a model's files; none if one is missing."""
+        with suppress(OSError):
+            return [file_identity(path) for path in provider.weights()[1]]
+        return []
 
     def get(self, name: str) -> Any:
         """The loaded model. Raises `UnknownModel`, `WeightsMissing` or `WeightsMismatch`."""
         with self._lock:
+            if name in self._loaded and self._is_outdated(name):
+                del self._loaded[name]
+                del self._cached[name]
             if name not in self._loaded:
                 provider = self.provider(name)
                 if (why := provider.missing()) is not None:
@@ -332,6 +381,7 @@ class ModelCache:
                 if (why := provider.mismatch()) is not None:
                     raise WeightsMismatch(why)
                 self._make_room_for(name)
+                self._versions[name] = self._versions_of(provider)
                 self._load(name, provider)
             return self._loaded[name]
 

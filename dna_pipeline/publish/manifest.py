@@ -114,11 +114,25 @@ class ModelPart(_Part):
     )
 
 
+class ReusedPart(_Part):
+    """The origin of a result that was taken and not computed again.
+
+    `job` and `stage` computed it, in `seconds`. `part` is `all` for all files of the stage, or
+    names what the stage went on from, such as `scene`.
+    """
+
+    job: str
+    stage: str
+    part: str
+    seconds: float
+
+
 class StagePart(_Part):
     """One stage, with every parameter as it was used, including a seed that was drawn.
 
     `stage_key` is equal for runs of the same code on the same input with the same parameters and
-    weights.
+    weights. `reused_from` is left out for a stage that was computed as a whole. Else `device` and
+    `dtype` are those of that computation, and `seconds` is what this job spent.
     """
 
     id: str
@@ -132,6 +146,7 @@ class StagePart(_Part):
     seconds: float
     warnings: list[PrintableText]
     stage_key: str | None = None
+    reused_from: ReusedPart | None = Field(None, exclude_if=lambda value: value is None)
 
 
 _POINT = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}

@@ -17,6 +17,7 @@ from dna_pipeline.publish.manifest import (
     InputPart,
     JobPart,
     ModelPart,
+    ReusedPart,
     StagePart,
 )
 from dna_pipeline.stages import companions
@@ -68,6 +69,7 @@ def stage_part(run: StageRun) -> StagePart:
         model=ModelPart(**run.model) if run.model else None, params=run.params, device=run.device,
         dtype=run.dtype, batch_size=run.batch_size, seconds=run.seconds, warnings=run.warnings,
         stage_key=run.stage_key,
+        reused_from=ReusedPart(**run.reused_from) if run.reused_from else None,
     )  # fmt: skip
 
 

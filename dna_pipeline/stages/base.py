@@ -15,15 +15,20 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
-from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.providers.base import Device, KeptParts, ModelCache
 
 Kind = Literal["image", "mesh"]
 
 Metadata = Literal["full", "marks", "none"]
+Reuse = Literal["on", "off"]
 Authorship = Literal["keeps", "reworks", "generates"]
 
 LATER_IN_ALL: dict[str, Any] = {"metadata": "full"}
 """`Stage.later_parameters` of every stage."""
+
+NOT_OF_RESULT = frozenset({"reuse"})
+"""Parameters that decide how a stage comes to its result and not what that is. Keys and recipes
+leave them out."""
 
 FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
@@ -64,6 +69,8 @@ class StageContext:
         companions: the image's further files by their roles, such as `mask`; only those of
             `Stage.companions`, and of the files beside the image only those that no stage before
             it got. Never written.
+        parts: parts of the work that were kept, and a place to keep them; None if the stage has to
+            compute all of it.
     """
 
     stage_id: str
@@ -79,6 +86,7 @@ class StageContext:
     extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
     model_facts: dict[str, Any] = field(default_factory=dict[str, Any])
     companions: dict[str, Path] = field(default_factory=dict[str, Path])
+    parts: KeptParts | None = None
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
@@ -126,10 +134,20 @@ class Stage(BaseModel, ABC):
     """Roles of the companions that the stage may read. A companion that lies beside the image goes
     to the first stage of a job that needs its role, and to no other."""
 
+    part: ClassVar[str] = ""
+    """Kind of the part of its work that the stage keeps in `StageContext.parts`; "" if none."""
+    part_params: ClassVar[frozenset[str]] = frozenset()
+    """The parameters that decide that part; the others cost only the rest of the work."""
+
     metadata: Metadata = Field(
         "full",
         description="what the files say of their making: full: marks, and the recipe with its "
         "prompts; marks: no recipe and no prompt; none: nothing",
+    )
+    reuse: Reuse = Field(
+        "on",
+        description="on: take the result of an earlier job that asked for the same, and keep this "
+        "one for later jobs; off: compute it",
     )
     model: str | None = Field(
         None,
@@ -206,6 +224,10 @@ class Stage(BaseModel, ABC):
         a linear function of it."""
         return width * height
 
+    def part_share(self) -> float:
+        """Share of the stage's time that is saved if `part` was kept: from 0 to 1."""
+        return 0.0
+
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the picture that the next stage reads, for an input of that size."""
         return width, height
@@ -225,3 +247,7 @@ class Stage(BaseModel, ABC):
     def params(self) -> dict[str, Any]:
         """All parameters by their names, as plain JSON values."""
         return self.model_dump(mode="json")
+
+    def result_params(self) -> dict[str, Any]:
+        """The parameters that decide the result, without those of `NOT_OF_RESULT`."""
+        return {n: value for n, value in self.params().items() if n not in NOT_OF_RESULT}

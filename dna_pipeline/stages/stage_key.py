@@ -41,10 +41,10 @@ def stage_key(
     inputs: dict[str, Any] = {
         "version": __version__,
         "type": stage.type,
-        "params": stage.params(),
+        "params": stage.result_params(),
         "stem": stem,
         "input": input_sha256,
-        "provider": None if provider is None else _options(provider),
+        "provider": None if provider is None else provider_options(provider),
         "weights": weights_sha256,
     }
     if extra_files:  # keys of earlier versions, which had none, stay as they are
@@ -54,7 +54,7 @@ def stage_key(
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _options(provider: Provider) -> dict[str, Any]:
+def provider_options(provider: Provider) -> dict[str, Any]:
     """The entry's kind and keys. Paths are left out: the hash of the weights stands for them; and
     so is what says where the model computes."""
     values = provider.model_dump(mode="json")

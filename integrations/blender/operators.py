@@ -96,4 +96,20 @@ class ReloadLatest(bpy.types.Operator):
         return {"FINISHED"}
 
 
-CLASSES = (SendView, SendImage, ReloadLatest)
+class OpenPage(bpy.types.Operator):
+    """Show the result's page in the browser"""
+
+    bl_idname = "dna_pipeline.open_page"
+    bl_label = "Open Page"
+    bl_options = {"INTERNAL"}
+
+    url: StringProperty(name="Address", options={"HIDDEN", "SKIP_SAVE"})
+
+    def execute(self, context: Any) -> set[str]:
+        if not self.url.startswith(("http://", "https://")):
+            self.report({"ERROR"}, f"This is no address of a page: {self.url}")
+            return {"CANCELLED"}
+        return bpy.ops.wm.url_open(url=self.url)
+
+
+CLASSES = (SendView, SendImage, ReloadLatest, OpenPage)

@@ -43,6 +43,8 @@ def _draw_task(layout: Any, task: Any) -> None:
         column.label(text=line, icon="BLANK1" if number else ICONS.get(state.kind, "TIME"))
     if state.kind == "running":
         column.progress(factor=state.fraction)
+    if task.page is not None:
+        column.operator(operators.OpenPage.bl_idname, icon="URL").url = task.page
 
 
 CLASSES = (Panel,)

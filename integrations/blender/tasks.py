@@ -30,6 +30,8 @@ class Task(threading.Thread):
         self._stopped = threading.Event()
         self.state = State("waiting", "being sent")
         self.title: str = request["name"]
+        self.page: str | None = None
+        """Address of the job's page, once it has one."""
         # The cursor may be elsewhere by the time the mesh arrives.
         self.scene: str = bpy.context.scene.name
         self.at = bpy.context.scene.cursor.location.copy()
@@ -48,6 +50,7 @@ class Task(threading.Thread):
     def _look(self, drop: Drop) -> State:
         try:
             state = self._client.state(drop)
+            self.page = self._client.page(state)
             if state.kind == "completed":
                 state.paths("mesh")  # from a server they are downloaded here, not by the timer
         except OSError as error:  # a network share or a server may come back

@@ -28,6 +28,7 @@ models:
   sd15: {provider: diffusers, path: %s/sd-v1-5-local}
   triposr: {provider: triposr, path: %s/triposr-base}
   key: {provider: border_key}
+reuse: off
 pipelines:
   restyle: [{img2img: {model: sd15}}]
   mesh: [{remove_background: {model: key}}, {triposr: {model: triposr}}]

@@ -37,6 +37,7 @@ SLOWEST = 50
 
 CONFIG = """\
 version: 1
+reuse: off
 pipelines:
   p: [{{stand_in: {{seconds: {job_seconds}}}}}]
 inboxes:

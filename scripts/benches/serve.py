@@ -16,7 +16,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection
 from pathlib import Path
@@ -54,6 +54,7 @@ LISTS: dict[str, dict[str, Any]] = {
 _STUDIO = f"""\
 version: 1
 paths: {{data: data, outbox: outbox}}
+reuse: off
 pipelines:
   quick: [{{stand_in: {{seconds: {JOB_S}}}}}]
 inboxes: []
@@ -70,6 +71,10 @@ class Server:
     @property
     def pid(self) -> int:
         return self.process.pid
+
+    @property
+    def address(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
 
 @contextmanager
@@ -150,7 +155,7 @@ def resident_kib(pid: int, field: str = "VmRSS") -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:"))
 
 
-def _mib(kib: float) -> float:
+def mib_of(kib: float) -> float:
     return round(kib / 1024, 1)
 
 
@@ -166,19 +171,19 @@ def measure_lists(folder: Path, jobs: int, rounds: int) -> dict[str, Any]:
         server = stack.enter_context(serving(file))
         client = stack.enter_context(closing(Client(server)))
         ledger = stack.enter_context(closing(Ledger(config.ledger_path)))
-        stack.enter_context(_running_job(ledger))
+        stack.enter_context(running_job(ledger))
         for query in LISTS.values():
             client.get("/jobs", query | {"limit": 100})
         for _ in range(rounds):
             for name, query in LISTS.items():
-                took = _milliseconds(lambda q=query: client.get("/jobs", q | {"limit": 100}))
+                took = milliseconds(lambda q=query: client.get("/jobs", q | {"limit": 100}))
                 times.setdefault(name, []).append(took)
-            times.setdefault("status_page", []).append(_milliseconds(lambda: client.get("/status")))
-    return {"jobs": jobs, "ms": {name: _quantiles(each) for name, each in times.items()}}
+            times.setdefault("status_page", []).append(milliseconds(lambda: client.get("/status")))
+    return {"jobs": jobs, "ms": {name: quantiles(each) for name, each in times.items()}}
 
 
 @contextmanager
-def _running_job(ledger: Ledger) -> Generator[None]:
+def running_job(ledger: Ledger) -> Generator[None]:
     """Have a job run as far as the ledger sees: events of its progress, ten a second."""
     job = ledger.transact(queue.claim_next)
     if job is None:
@@ -201,13 +206,13 @@ def _running_job(ledger: Ledger) -> Generator[None]:
         thread.join()
 
 
-def _milliseconds(action: Callable[[], Any]) -> float:
+def milliseconds(action: Callable[[], Any]) -> float:
     began = time.perf_counter()
     action()
     return 1000 * (time.perf_counter() - began)
 
 
-def _quantiles(values: list[float]) -> dict[str, float]:
+def quantiles(values: list[float]) -> dict[str, float]:
     ordered = sorted(values)
     return {
         "median": round(statistics.median(ordered), 2),
@@ -242,8 +247,8 @@ def measure_streams(folder: Path, number: int) -> dict[str, Any]:
         seconds, used = time.monotonic() - began, _cpu_s(server.pid) - used
         after = resident_kib(server.pid)
     return {
-        "streams": number, "events": EVENTS, "more_mib": _mib(opened - before),
-        "more_mib_after_events": _mib(after - before), "seconds": round(seconds, 2),
+        "streams": number, "events": EVENTS, "more_mib": mib_of(opened - before),
+        "more_mib_after_events": mib_of(after - before), "seconds": round(seconds, 2),
         "cpu_s": round(used, 2),
     }  # fmt: skip
 
@@ -283,13 +288,13 @@ def measure_upload(folder: Path, mib: int) -> dict[str, Any]:
         for _ in range(2):
             _upload(server, folder / "small.bmp", _write_bmp(folder / "small.bmp", 1))
         before = resident_kib(server.pid)
-        _forget_peak(server.pid)
-        took = _milliseconds(lambda: _upload(server, picture, mib))
+        forget_peak(server.pid)
+        took = milliseconds(lambda: _upload(server, picture, mib))
         peak = resident_kib(server.pid, "VmHWM")
         after = resident_kib(server.pid)
     return {
-        "mib": mib, "seconds": round(took / 1000, 2), "peak_mib": _mib(peak - before),
-        "more_mib_after": _mib(after - before),
+        "mib": mib, "seconds": round(took / 1000, 2), "peak_mib": mib_of(peak - before),
+        "more_mib_after": mib_of(after - before),
     }  # fmt: skip
 
 
@@ -335,7 +340,7 @@ def _upload(server: Server, picture: Path, _: int) -> None:
         answer.read()
 
 
-def _forget_peak(pid: int) -> None:
+def forget_peak(pid: int) -> None:
     Path(f"/proc/{pid}/clear_refs").write_text("5")
 
 
@@ -344,6 +349,21 @@ def _forget_peak(pid: int) -> None:
 
 def measure_rate(folder: Path, clients: int, seconds: float, blocks: int) -> dict[str, Any]:
     """Jobs that the daemon does in a second, with polling clients and without, by turns."""
+    rates = rates_beside(folder, lambda server: _polling(server, clients), seconds, blocks)
+    return {"clients": clients, **rates}
+
+
+def rates_beside(
+    folder: Path, beside: Callable[[Server], AbstractContextManager[None]], seconds: float,
+    blocks: int,
+) -> dict[str, Any]:  # fmt: skip
+    """Jobs that the daemon does in a second, with something beside it and without, by turns.
+
+    Args:
+        beside: runs beside the daemon while its block runs.
+        seconds: of each block.
+        blocks: number of those with and of those without.
+    """
     folder.mkdir()
     file = folder / "pipeline.yaml"
     file.write_text(_STUDIO)
@@ -363,13 +383,10 @@ def measure_rate(folder: Path, clients: int, seconds: float, blocks: int) -> dic
             time.sleep(0.1)
         for _ in range(blocks):
             rates["without"].append(_rate(queries, seconds))
-            with _polling(server, clients):
+            with beside(server):
                 rates["with"].append(_rate(queries, seconds))
     means = {name: round(statistics.mean(each), 2) for name, each in rates.items()}
-    return {
-        "clients": clients, "jobs_per_s": means,
-        "ratio": round(means["with"] / means["without"], 3),
-    }  # fmt: skip
+    return {"jobs_per_s": means, "ratio": round(means["with"] / means["without"], 3)}
 
 
 @contextmanager

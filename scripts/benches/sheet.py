@@ -107,7 +107,7 @@ def _entry(root: Path, number: int) -> SheetEntry:
     picture = None
     if not is_failure:
         path = root / folder / f"{name}.png"
-        _paint(path, number)
+        paint(path, number)
         sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         picture = SheetFile(f"{folder}/{name}.png", "image", "image/png", 1, sha256)
     failure = EmptyForeground("The matte is empty: nothing of the picture was kept.").failure()
@@ -126,7 +126,7 @@ def _entry(root: Path, number: int) -> SheetEntry:
 _WORDS = ("clay", "wooden", "glass", "bronze", "paper", "ceramic", "woollen")
 
 
-def _paint(path: Path, number: int) -> None:
+def paint(path: Path, number: int) -> None:
     """A picture of shapes on a gradient."""
     dice = random.Random(number)
     hue, side = dice.randrange(256), 512

@@ -10,6 +10,7 @@ from typing import Any
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import Event, JobDone, Order, OrderInput, StageDone, StageOrder
 from dna_pipeline.execution.worker import runner
+from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.process import release_memory
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.triposr.provider import TripoSRModel
@@ -47,7 +48,7 @@ def run_order(
     inbox.mkdir(parents=True)
     source = Path(copyfile(picture, inbox / "picture.png"))
     events: list[Event] = []
-    context = runner.WorkerContext(
+    context = WorkerContext(
         models=models,
         emit=events.append,
         is_cancelled=frozenset[str]().__contains__,

@@ -108,6 +108,7 @@ def _config(setting: Setting) -> dict[str, Any]:
         "paths": {"data": "data", "outbox": "outbox"},
         "runtime": {"device": setting.in_dtype("float32").name, "dtype": "float32"},
         "models": _models(setting),
+        "reuse": "off",
         "pipelines": {"both": [{type_: values} for type_, values in _stages(setting).items()]},
         "inboxes": [{"path": "inbox", "pipeline": "both", "settle_seconds": 0.5}],
     }

@@ -10,7 +10,7 @@ import time
 from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
-from unittest.mock import MagicMock
+from unittest.mock import MagicMock, PropertyMock, patch
 
 import bpy
 
@@ -23,7 +23,7 @@ def install(archive: str) -> dict:
     bpy.ops.extensions.package_install_files(
         filepath=archive, repo="user_default", enable_on_install=True
     )
-    operators = ("send_view", "send_image", "reload_latest")
+    operators = ("send_view", "send_image", "reload_latest", "open_page")
     return {
         "enabled": PACKAGE in bpy.context.preferences.addons,
         "panel": bpy.types.VIEW3D_PT_dna_pipeline.bl_category,
@@ -77,7 +77,7 @@ def send(operator, **given) -> dict:
     bpy.context.scene.cursor.location = CURSOR
     state = task.state
     return {"state": state.text, "texts": texts, "folder": str(state.folder),
-            "manifest": state.manifest}  # fmt: skip
+            "manifest": state.manifest, "job": state.job}  # fmt: skip
 
 
 def facts(item) -> dict:
@@ -126,6 +126,7 @@ def mesh(outbox: str) -> dict:
     seen["failed"] = send(bpy.ops.dna_pipeline.send_image)
     seen["image"] = [image.source, image.filepath, image.is_dirty, sorted(bpy.data.images.keys())]
     seen["panel"] = drawn()
+    seen |= opened(seen["panel"]["pages"][-1])
     seen["without_glb"] = without_glb()
     return seen
 
@@ -142,15 +143,29 @@ def without_glb() -> dict:
 
 def drawn() -> dict:
     """What the panel says, and which of its properties are none; without a window to draw in."""
-    layout = MagicMock()
+    layout, url = MagicMock(), PropertyMock()
+    type(layout.column().operator()).url = url
     import_module(f"{PACKAGE}.panel").Panel.draw(SimpleNamespace(layout=layout), bpy.context)
     shown = [*layout.prop.call_args_list, *layout.box().prop.call_args_list]
     labels = layout.column().label.call_args_list
     return {
+        "pages": [call.args[0] for call in url.call_args_list],
         "missing": [call.args[1] for call in shown if not hasattr(*call.args)],
         "shown": len(shown),
         "text": " ".join(call.kwargs["text"] for call in labels),
     }
+
+
+def opened(page: str) -> dict:
+    """What the browser gets of the panel's button."""
+    with patch("webbrowser.open") as browser:
+        bpy.ops.dna_pipeline.open_page(url=page)
+    (call,) = browser.call_args_list
+    try:
+        bpy.ops.dna_pipeline.open_page(url="file:///etc/passwd")
+    except RuntimeError as error:
+        return {"opened": call.args[0], "refused": str(error).strip().removeprefix("Error: ")}
+    return {"opened": call.args[0], "refused": ""}
 
 
 def painted() -> bpy.types.Image:

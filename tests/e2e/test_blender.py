@@ -14,6 +14,8 @@ from conftest import Studio
 from PIL import Image
 
 from dna_pipeline import __version__
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.operations.serving.addresses import announced
 from tests.conftest import load_script
 
 CONFIG = """\
@@ -27,7 +29,11 @@ inboxes:
   - {{path: inbox/kept, pipeline: mesh, originals: keep, settle_seconds: 0.3,
       sidecar_wait_seconds: 5, rescan_seconds: 1}}
 """
-ALL = ["send_view", "send_image", "reload_latest"]
+ALL = ["send_view", "send_image", "reload_latest", "open_page"]
+
+
+SERVER = "http://127.0.0.1:9"
+"""Address of a server that nobody asks: only the links to its page are made."""
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +77,8 @@ def test_from_a_view_to_a_mesh_at_the_cursor(
     studio: Studio, models_dir: Path, package: Any, blender_python: Path
 ):
     (studio.root / "pipeline.yaml").write_text(CONFIG.format(models=models_dir))
-    with studio.watch():
+    data = load_config(studio.root / "pipeline.yaml", {}).data
+    with announced(data, SERVER, has_token=False), studio.watch():
         studio.wait(lambda: (studio.outbox / "status.json").exists())
         archive = package.package(studio.root / "zip")
         seen = in_blender(blender_python, archive, "mesh", str(studio.outbox))
@@ -84,6 +91,10 @@ def test_from_a_view_to_a_mesh_at_the_cursor(
     check_reloaded(seen["reloaded"])
     assert seen["failed"]["state"].startswith("failed: sidecar_invalid: ")
     assert (seen["panel"]["missing"], seen["panel"]["shown"]) == ([], 7)
+    pages = [f"{SERVER}/results/{seen[name]['job']}" for name in ("failed", "sent")]
+    assert seen["panel"]["pages"] == pages
+    assert seen["opened"] == pages[1]
+    assert seen["refused"] == "This is no address of a page: file:///etc/passwd"
     for text in ("Tower: completed", "painted: failed: sidecar_invalid:"):
         assert text in seen["panel"]["text"]
     assert seen["without_glb"] == {

@@ -102,7 +102,9 @@ def test_wrong_rows_first_and_one_line_last(studio: Studio):
     assert "shots.csv row 7" in lines[2]
     assert lines.index("inbox  file   sidecar or table  would run") > 2
     assert "shots.csv row 2" in out
-    assert lines[-1] == "2 of 6 rows are wrong; 4 jobs, no history yet, 1 MiB"
+    assert lines[-1] == (
+        "2 of 6 rows are wrong; 4 jobs, no history yet, 1 MiB; 3 of them take results of other jobs"
+    )
 
 
 @pytest.mark.slow
@@ -114,7 +116,10 @@ def test_thousands_of_rows_are_cut_short_and_no_wrong_one_is_lost_among_them(stu
     assert len(lines) < 120
     assert "shots.csv row 1502" in lines[1]
     assert lines[-2] == "and 1,900 more; `check --all` lists them"
-    assert lines[-1] == "1 of 2,001 rows is wrong; 2,000 jobs, no history yet, 62 MiB"
+    assert lines[-1] == (
+        "1 of 2,001 rows is wrong; 2,000 jobs, no history yet, 62 MiB; "
+        "1,999 of them take results of other jobs"
+    )
     _, everything = check(studio, "--all")
     assert len(everything.splitlines()) == 2005
     assert len(facts(studio)["jobs"]) == 2001
@@ -381,7 +386,7 @@ def test_json_keeps_its_keys_and_adds_some(studio: Studio):
     assert set(found) >= {"config", "models", "inboxes", "jobs", "waiting", "seconds", "disk_bytes"}
     assert found["counts"] == {
         "rows": 0, "files": 1, "jobs": 1, "wrong": 0, "skipped": 0, "lacking": 0,
-        "mismatched": 0,
+        "mismatched": 0, "reusing": 0,
     }  # fmt: skip
     (job,) = found["jobs"]
     assert set(job) >= {

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 from PIL import Image
 
+from dna_pipeline.operations.serving.addresses import announced
 from integrations.client import Client, Drop, State
 from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
@@ -117,6 +118,16 @@ def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
     assert batch["jobs"] == {"running": 1, "queued": 1}
     assert "not_before" in {hold["code"] for hold in seen[-1]["holds"]}
     assert any(status["waiting"] for status in seen)
+
+
+@pytest.mark.slow
+def test_a_job_has_a_page_while_a_server_runs(root: Path, client: Client):
+    drop = send(client, {"not_before": "2099-01-01T00:00:00Z"})
+    with announced(root / "data", "http://127.0.0.1:9", has_token=False):
+        state = until(client, drop, lambda state: client.page(state) is not None)
+        assert client.page(state) == f"http://127.0.0.1:9/results/{state.job}"
+        assert len(state.job) == 32
+    until(client, drop, lambda state: client.page(state) is None)
 
 
 @pytest.mark.slow

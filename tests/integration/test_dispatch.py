@@ -17,9 +17,7 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
-    LoadedModel,
     MemoryUse,
-    ModelsLoaded,
     Order,
     Phase,
     Progress,
@@ -32,7 +30,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger.store import Ledger
-from tests.played_workers import free_worker
+from tests.played_workers import SINCE, free_worker
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -200,26 +198,17 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
 
 
-def test_models_belong_to_their_worker(site: Any) -> None:
-    executor = PlayedExecutor()
-    dispatcher = Dispatcher(site.config, site.ledger, executor)
-    model = LoadedModel("sd", "loaded", "cuda:0", "2026-12-01T22:00:00Z", 5)
-    executor.reports.put(ModelsLoaded((model,), "unheard of"))
-    executor.reports.put(WorkerReady("cuda:0", "float16", {}, "a"))
-    executor.reports.put(WorkerReady("cuda:1", "float16", {}, "b"))
-    executor.reports.put(ModelsLoaded((model,), "b"))
-    dispatcher.listen()
-    assert "models" not in dispatcher.workers["a"]
-    assert dispatcher.workers["b"]["models"] == [
-        {"name": "sd", "state": "loaded", "device": "cuda:0", "since": "2026-12-01T22:00:00Z",
-         "bytes": 5},
-    ]  # fmt: skip
+def test_models_are_listed_with_their_worker(site: Any) -> None:
+    executor = PlayedExecutor(capacity=2)
+    executor.models["b"] = frozenset({"sd"})
+    first, second = Dispatcher(site.config, site.ledger, executor).describe_workers([])
+    assert first["models"] == []
+    assert second["models"] == [
+        {"name": "sd", "state": "loaded", "device": "cuda:0", "since": SINCE, "bytes": None}
+    ]
     schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
     workers = schema["properties"]["workers"]["items"]["properties"]
-    jsonschema.validate(dispatcher.workers["b"]["models"], workers["models"])
-    executor.reports.put(ModelsLoaded((), "b"))
-    dispatcher.listen()
-    assert dispatcher.workers["b"]["models"] == []
+    jsonschema.validate(second["models"], workers["models"])
 
 
 def test_the_end_of_its_own_worker_puts_a_job_back(two) -> None:

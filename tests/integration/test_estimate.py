@@ -28,7 +28,7 @@ class Shop:
     def __init__(self, site) -> None:
         self.site = site
         self.views = Queries(site.config.ledger_path)
-        self.estimator = Estimator(self.views)
+        self.estimator = Estimator(self.views, site.config)
         self.now = START
 
     def add(self, stages: list[dict], count: int = 1, size=(64, 64), **values) -> None:

@@ -71,8 +71,8 @@ WAITS = {
 FILE_SYSTEM_POINTS = [
     "stages-kept", "sidecar-taken", "companion-taken", "image-taken", "claim-synced", "hashed",
     "stages-restored",
-    "stage-written", "original-copied", "row-written", "staging-filled", "manifest-written",
-    "published", "claim-unlinked",
+    "stage-written", "result-copied", "result-kept", "result-taken", "original-copied",
+    "row-written", "staging-filled", "manifest-written", "published", "claim-unlinked",
 ]  # fmt: skip
 """Where a full or failing disk would be met."""
 
@@ -81,6 +81,9 @@ def picture(shade: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (shade, 90, 160)).save(file, "PNG")
     return file.getvalue()
+
+
+OF_WORKER = ("stage-written", "result-copied", "result-kept", "result-taken")
 
 
 class Plugged:
@@ -112,6 +115,7 @@ class Plugged:
         self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}")
         self.drop("delete", "gone.png", 30, "priority: 3")
         self.drop("keep", "kept.png", 40, mask=45)
+        self.drop("keep", "again.png", 60, mask=65)  # whose first stage was done before
         self.drop("delete", "listed.png", 50, mask=55)
         (self.root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
 
@@ -186,7 +190,8 @@ class Plugged:
         """What the command does; another try of it is refused where the first one succeeded."""
         config = load_config(self.root / "pipeline.yaml", {})
         views = Queries(config.ledger_path)
-        (job,) = [job for job in views.jobs(limit=100) if job["name"] == "again.png"]
+        jobs = views.jobs(inbox="archive", limit=100)
+        (job,) = [job for job in jobs if job["name"] == "again.png"]
         views.close()
         ledger = Ledger(config.ledger_path)
         with suppress(ConfigError, OSError):
@@ -196,8 +201,8 @@ class Plugged:
     def check(self) -> None:
         found = audit.audit(self.root, self.dropped, self.batches, killed_commands=1)
         assert found.sentences() == [], (self.root / "log").read_text()
-        assert (found.jobs, found.cancelled, found.shared) == (8, 2, 2)
-        assert (found.results, found.failures) == (5, 1)
+        assert (found.jobs, found.cancelled, found.shared) == (9, 2, 2)
+        assert (found.results, found.failures) == (6, 1)
 
 
 @pytest.fixture(scope="module")
@@ -241,7 +246,7 @@ def test_the_plug_is_pulled(site: Plugged, point: str) -> None:
     status = site.run(point)
     assert site.mark.exists(), f"nothing ever passes {name}"
     # Where it is the worker that dies, the daemon starts another and goes on.
-    assert status == (0 if name == "stage-written" else failpoints.EXIT_STATUS)
+    assert status == (0 if name in OF_WORKER else failpoints.EXIT_STATUS)
     assert site.run() == 0
     site.check()
 
@@ -254,7 +259,7 @@ def test_the_disk_fails(site: Plugged, name: str, error: str) -> None:
     assert site.run() == 0
     found = audit.audit(site.root, site.dropped, site.batches)
     assert found.sentences() == [], (site.root / "log").read_text()
-    assert (found.jobs, found.cancelled, found.unfinished_claims) == (8, 2, 0)
+    assert (found.jobs, found.cancelled, found.unfinished_claims) == (9, 2, 0)
 
 
 @pytest.mark.parametrize("wrong", ["claimed", "hashed:0", "hashed=full", "hashed,published"])

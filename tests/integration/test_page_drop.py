@@ -283,5 +283,10 @@ def test_batch_is_paused_resumed_and_cancelled(browser: Browser, config: Config)
     part = browser.request("POST", f"/batches/{batch}/pause", b"", HX).body.decode()
     assert "<html" not in part and f"/batches/{batch}/resume" in part
     browser.request("POST", f"/batches/{batch}/resume", b"", HX)
+    browser.get("/")
+    browser.request("POST", "/queue/pause", b"")
+    assert "/queue/resume" in browser.get("/").body.decode()
+    browser.request("POST", "/queue/resume", b"")
+    assert "/queue/pause" in browser.get("/").body.decode()
     browser.request("POST", f"/batches/{batch}/cancel", b"", HX)
     assert {job["status"] for job in jobs(config)} == {"cancelled"}

@@ -32,6 +32,7 @@ from dna_pipeline.interfaces.web.server import Options, Server
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon import config_watch
+from dna_pipeline.operations.serving.addresses import running
 from tests import certificates
 from tests.ledgers import lay_out
 from tests.serving import PIPELINE_YAML, add_events
@@ -154,6 +155,23 @@ def test_it_answers_where_it_says(serve: Callable[..., Server], config: Config):
     assert server.url.startswith("http://127.0.0.1:")
     assert port_of(server) > 0
     assert httpx2.get(f"{server.url}/docs").status_code == 200
+
+
+def test_the_data_folder_says_where_it_is(
+    serve: Callable[..., Server], config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    plain = serve(config)
+    monkeypatch.setenv("DNA_SERVE_TOKEN", TOKEN)
+    other = serve(config)
+    servers = running(config.data)
+    assert [(each.url, each.has_token) for each in servers] == [
+        (other.url, True), (plain.url, False),
+    ]  # fmt: skip
+    entries = list(config.data.glob("server.*"))
+    assert len(entries) == 4
+    assert not any(TOKEN.encode() in entry.read_bytes() for entry in entries)
+    other.stop()
+    until(lambda: [each.url for each in running(config.data)] == [plain.url])
 
 
 def test_a_port_that_is_taken_is_a_sentence(config: Config):

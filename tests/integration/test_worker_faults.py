@@ -364,7 +364,7 @@ def test_other_models_leave_where_memory_runs_out(tmp_path: Path, plugin: Path):
     bench = Bench(tmp_path / "bench", models=models)
     try:
         for deed, model in (("copy", "a"), ("squeeze", "b"), ("copy", "a"), ("copy", "b")):
-            assert bench.run(deed, model=model, steps=1)[-1] == JobDone("j")
+            assert bench.run(deed, model=model, steps=1, reuse="off")[-1] == JobDone("j")
         loads = {name: log.read_text().count("loaded") for name, log in logs.items()}
         assert loads == {"a": 2, "b": 1}
     finally:

@@ -54,9 +54,10 @@ INSIDE = {
         "service",
     ],
     "execution": [
-        "protocol disk_space estimate conditions model_order",
-        "worker_state",
-        "local_executor orders running_job source_holds",
+        "protocol disk_space conditions model_order",
+        "worker_state result_store",
+        "kept_requests",
+        "estimate local_executor orders running_job source_holds",
         "scheduler local_workers",
         "dispatcher worker",
     ],

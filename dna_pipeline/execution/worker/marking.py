@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline import __version__
-from dna_pipeline.base.files import INTERMEDIATE, Artifact, write_bytes
+from dna_pipeline.base.files import INTERMEDIATE, Artifact, sha256_file, write_bytes
 from dna_pipeline.execution.protocol import Order
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Marking:
         if stage.metadata == "none":
             return {}
         tags = {"tags": list(self._tags)} if self._tags else {}
-        return tags | ({"signed": True} if self._signer is not None else {})
+        return tags | ({} if self._signer is None else {"signed": _identity(self._signer)})
 
     def mark(
         self, files: list[Artifact], recipe: dict[str, Any], warnings: list[str]
@@ -145,6 +145,11 @@ class Marking:
         from dna_pipeline.media.marks.credits import read_credits
 
         return read_credits(self._image)
+
+
+def _identity(signer: Signer) -> list[str | None]:
+    """Everything that decides a signer's signatures, save what is drawn at random."""
+    return [sha256_file(signer.certificate), signer.algorithm, signer.timestamp_url]
 
 
 def _source_type(stages: Sequence[Stage], of_input: str) -> str:

@@ -17,6 +17,7 @@ from typing import IO, Any
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.garbage import collect_seldom
+from dna_pipeline.base.layout import KEPT_RESULTS
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.base.times import format_time
 from dna_pipeline.execution.local_executor import WorkerSettings
@@ -31,8 +32,12 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
     event_to_message,
 )
+from dna_pipeline.execution.result_store import ResultStore
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
+from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.program import program_sha256
+from dna_pipeline.execution.worker.recipes import ON_CPU
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import CachedModel, Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
@@ -95,7 +100,7 @@ class Worker:
             return self._refuse_all(error)
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
-        context = runner.WorkerContext(
+        context = WorkerContext(
             models=ModelCache(
                 models,
                 device,
@@ -114,6 +119,8 @@ class Worker:
             data=Path(self.settings.data),
             hash_file=fingerprints.sha256,
             signer=_signer(self.settings.signing),
+            store=self._store(),
+            code=program_sha256(),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
@@ -123,6 +130,11 @@ class Worker:
                     tasks.run(task, context)
                 case order:
                     runner.run(order, context)
+
+    def _store(self) -> ResultStore | None:
+        if not self.settings.keeps_results:
+            return None
+        return ResultStore(Path(self.settings.data, KEPT_RESULTS))
 
     def _checked_device(self, models: Models) -> Device:
         """The device for the models. Raises `DeviceUnavailable`.
@@ -136,7 +148,7 @@ class Worker:
             or any(provider.needs_device for provider in models.values())
         )
         if settings.device in ("auto", "cpu") and not is_needed:
-            return runner.ON_CPU
+            return ON_CPU
         device = choose_device(settings.device, settings.dtype)
         devices.refuse_worse(device, settings.last_device, settings.last_gpu)
         if settings.self_test:

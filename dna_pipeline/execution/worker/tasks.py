@@ -16,7 +16,8 @@ from dna_pipeline.execution.protocol import (
     ThumbnailOrder,
 )
 from dna_pipeline.execution.worker import device
-from dna_pipeline.execution.worker.runner import WorkerContext, failure_of
+from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.runner import failure_of
 from dna_pipeline.providers.device_errors import is_device_fault
 
 

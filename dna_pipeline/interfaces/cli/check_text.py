@@ -65,7 +65,7 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{jobs_text(counts['jobs'])}, {time}, {size(max(report['disk_bytes'], 1 << 20))}"
     elif not report["waiting"]:
         yield "nothing would run" if counts["wrong"] or counts["skipped"] else _NOTHING
-    yield from _held_up(counts)
+    yield from _of_them(counts)
     if counts["skipped"]:
         yield f"{counts['skipped']:,} done before and skipped"
     if report["waiting"]:
@@ -77,7 +77,9 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{jobs_text(queued)} {verb} in the queue (`dna-pipeline status`)"
 
 
-def _held_up(counts: dict[str, int]) -> Iterator[str]:
+def _of_them(counts: dict[str, int]) -> Iterator[str]:
+    if counts["reusing"]:
+        yield f"{counts['reusing']:,} of them take results of other jobs"
     if counts["lacking"]:
         yield f"{jobs_text(counts['lacking'])} would wait for weights"
     if counts["mismatched"]:
@@ -130,7 +132,9 @@ def _fault(job: Record) -> str:
 def _work(job: Record) -> str:
     lacks = f" (waits for the weights of {', '.join(job['lacks'])})" if job["lacks"] else ""
     wrong = f" (fails by a wrong file of {', '.join(job['mismatched'])})"
-    return f"{job['pipeline']}{lacks}{wrong if job['mismatched'] else ''}"
+    parts = [name if part == "all" else f"{part} of {name}" for name, part in job["reuse"].items()]
+    reuse = f" (takes from other jobs: {', '.join(parts)})" if parts else ""
+    return f"{job['pipeline']}{reuse}{lacks}{wrong if job['mismatched'] else ''}"
 
 
 def _sidecar(job: Record) -> str:

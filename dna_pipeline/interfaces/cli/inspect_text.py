@@ -87,10 +87,22 @@ def _stage_lines(stages: Iterable[Record]) -> Iterator[tuple[str, str]]:
 
 def _work_lines(job: Record) -> Iterator[tuple[str, str]]:
     for run in job["stage_runs"]:
-        yield "ran", f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
+        yield "ran", _run_text(run)
         yield from (("warning", warning) for warning in run["warnings"])
     for file in job["artifacts"]:
         yield file["role"], f"{file['path']}, {size(file['bytes'])}"
+
+
+def _run_text(run: Record) -> str:
+    """Say how long a stage took, or whose result it took."""
+    text = f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
+    origin: Record | None = run.get("reused_from")
+    if origin is None:
+        return text
+    job, seconds = origin["job"][:8], duration(origin["seconds"])
+    if origin["part"] != "all":
+        return f"{text}, with the {origin['part']} of job {job}"
+    return f"{run['stage_id']}: the result of job {job}, where it took {seconds}"
 
 
 # --- status ---
@@ -104,16 +116,17 @@ def print_status(fields: Record) -> None:
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     from dna_pipeline.operations.overview import (
         make_holds,
-        make_models,
         make_remarks,
         make_waiting,
+        make_workers,
         server_url,
     )
 
     yield "daemon", _daemon(fields["daemon"])
     if (url := server_url(fields)) is not None:
         yield "server", url
-    yield from (("model", f"{model.name} {model.words}") for model in make_models(fields))
+    if len(workers := make_workers(fields)) == 1:
+        yield from (("model", f"{model.name} {model.words}") for model in workers[0].models)
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
@@ -175,8 +188,13 @@ def _running_lines(fields: Record) -> Iterator[tuple[str, str]]:
 
 
 def _worker(worker: WorkerInfo) -> str:
+    names = {
+        state: ", ".join(model.name for model in worker.models if model.state == state)
+        for state in ("loaded", "loading")
+    }
+    models = ", ".join(f"{some} {state}" for state, some in names.items() if some)
     state = worker.state.replace("_", " ")
-    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu)))
+    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu, models)))
 
 
 def _running(job: Record) -> str:

@@ -249,6 +249,7 @@ class Daemon(DaemonParts):
         if self.thumbnails.step(now) | self.sheets.step(now):
             self._dispatch()
         self.cleanup.step(now)
+        self.kept_results.step(now)
         self.reporting.step(now)
         self.status.step(now)
 

@@ -27,6 +27,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
+from dna_pipeline.operations.daemon.kept_results import KeptResults
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
 from dna_pipeline.operations.daemon.model_loads import ModelLoads
 from dna_pipeline.operations.daemon.preload import Preload
@@ -119,6 +120,7 @@ class DaemonParts:
         self.dispatcher.workers |= workers
         self._preload = Preload([], self.dispatcher)
         self.cleanup = Cleanup(self.config, self.ledger, look)
+        self.kept_results = KeptResults(self.config)
         self.intake = IntakeService(self.config, self.ledger, self.cleanup, self._kept.look)
         self.batch_reports = BatchReports(
             self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
@@ -190,6 +192,7 @@ class DaemonParts:
         for job_id in back:
             log.info("job.resumed", job=job_id)
         self.cleanup.at_start()
+        self.kept_results.at_start()
         self.publisher.recover()
 
     # --- takeover of an edited pipeline.yaml ---

@@ -81,7 +81,7 @@ class StatusFile:
         self._path = file_of(config.outbox)
         self._look = look
         self._queries = queries
-        self._estimator = Estimator(queries)
+        self._estimator = Estimator(queries, config)
         self._estimate = QueueEstimate(0, None)
         self._is_estimate_stale = True
         self._dispatcher = dispatcher

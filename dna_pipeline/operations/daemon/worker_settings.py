@@ -46,4 +46,5 @@ def _settings_of(config: Config, device: str, number: int, threads: int | None) 
         },
         number=number,
         threads=threads,
+        keeps_results=config.retention.reuse_bytes > 0,
     )  # fmt: skip

@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     system.clock,
     system.locale,
     project.daemons,
+    project.kept_results,
     project.receivers,
     project.metrics,
 )
@@ -89,6 +90,7 @@ def gather(file: Path, config: Config | None, problem: str) -> Machine:
             ledger=ledger,
             daemons=places.daemons(config, look),
             receivers=receivers,
+            kept=places.kept_results(config, look),
             metrics_problem=metrics_problem(config, look) or "",
         )
 

@@ -183,6 +183,22 @@ class LedgerFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptFacts:
+    """Results that are kept for later jobs.
+
+    Attributes:
+        path: of their folder.
+        results, size_bytes: their number, parts of stages included, and the size of all.
+        limit_bytes: most that they may take; 0: none is kept.
+    """
+
+    path: str
+    results: int
+    size_bytes: int
+    limit_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Clock:
     """The machine's clock.
 
@@ -225,6 +241,8 @@ class Machine:
         file_problem: the reason why it cannot be used.
         daemons: sentences about other daemons on these folders.
         receivers: receivers of notifications by name, each with its problem, or "".
+        kept: results that are kept for later jobs; None without a pipeline.yaml, or if the data
+            folder does not answer.
         metrics_problem: why the file of `metrics:` cannot be written; "" if it can or is not asked
             for.
     """
@@ -261,4 +279,5 @@ class Machine:
     ledger: LedgerFacts | None = None
     daemons: tuple[str, ...] = ()
     receivers: tuple[tuple[str, str], ...] = ()
+    kept: KeptFacts | None = None
     metrics_problem: str = ""

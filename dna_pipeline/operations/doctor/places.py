@@ -26,9 +26,10 @@ from dna_pipeline.base.files import fsync
 from dna_pipeline.base.layout import CLAIMS, entries
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import WEIGHT_FOLDERS, is_own_name
+from dna_pipeline.execution.result_store import ResultStore
 from dna_pipeline.ledger import health
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles, Use
+from dna_pipeline.operations.doctor.facts import Folder, KeptFacts, LedgerFacts, ModelFiles, Use
 from dna_pipeline.operations.doctor.machine import name_of_user
 from dna_pipeline.operations.doctor.project import PULL
 from dna_pipeline.operations.lookup import open_queries, sentence
@@ -86,6 +87,18 @@ def folder(role: str, path: Path, use: Use, look: Look) -> Folder:
         facts = replace(facts, free_bytes=shutil.disk_usage(place).free)
     facts = replace(facts, free_files=_free_files(place))
     return replace(facts, refusal=_refusal(place, use, is_there=reach.is_there))
+
+
+def kept_results(config: Config, look: Look) -> KeptFacts | None:
+    """Facts about the results that are kept for later jobs; None if the data folder does not
+    answer."""
+    if look(config.data).is_silent:
+        return None
+    entries = list(ResultStore(config.kept_results).entries())
+    return KeptFacts(
+        str(config.kept_results), len(entries), sum(entry.bytes for entry in entries),
+        config.retention.reuse_bytes,
+    )  # fmt: skip
 
 
 def kind_of(place: Path) -> str:

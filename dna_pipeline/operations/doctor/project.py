@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from dna_pipeline.base.quantities import size
+from dna_pipeline.base.quantities import number_of, size
 from dna_pipeline.operations.doctor.facts import LedgerFacts, Machine
 from dna_pipeline.operations.doctor.findings import Finding
 
@@ -82,6 +82,20 @@ def daemons(machine: Machine) -> Iterator[Finding]:
         yield Finding("daemon", "note", value, hint or "nothing to do, if that is meant so")
     if machine.file and not machine.daemons:
         yield Finding("daemon", "ok", "no daemon runs on these folders")
+
+
+def kept_results(machine: Machine) -> Iterator[Finding]:
+    """Say how much the results take that are kept for later jobs."""
+    if (kept := machine.kept) is None:
+        return
+    if not kept.limit_bytes:
+        yield Finding(
+            "reuse", "ok", "no results are kept for later jobs (retention.reuse_bytes: 0)"
+        )
+        return
+    count = number_of(kept.results, "result")
+    value = f"{kept.path}, {count}, {size(kept.size_bytes)} of {size(kept.limit_bytes)}"
+    yield Finding("reuse", "ok", value)
 
 
 def receivers(machine: Machine) -> Iterator[Finding]:

@@ -220,7 +220,7 @@ def _stage_run(manifest: Manifest | ErrorReport, stage: StagePart) -> dict[str, 
     return {
         "job_id": manifest.job.id, "stage_id": fields.pop("id"), "attempt": manifest.job.attempt,
         "environment": manifest.environment, "finished_at": _time(manifest.job.finished_at),
-        **fields,
+        "reused_from": None, **fields,
     }  # fmt: skip
 
 

@@ -19,13 +19,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import structlog
 from filelock import FileLock, Timeout
 
 from dna_pipeline.base.files import read_json, write_bytes
 from dna_pipeline.base.times import format_time, utcnow
-
-log = structlog.get_logger()
 
 _TRIES = 10
 
@@ -70,7 +67,9 @@ def announced(data: Path, url: str, *, has_token: bool) -> Generator[None]:
         }  # fmt: skip
         write_bytes(place, json.dumps(entry).encode())
     except OSError as error:
-        log.warning("server.not_announced", why=str(error))
+        import structlog  # not above, since commands that only look load no logging
+
+        structlog.get_logger().warning("server.not_announced", why=str(error))
         yield
         return
     try:
@@ -85,8 +84,9 @@ def running(data: Path) -> list[ServerAddress]:
     Files of dead servers are removed. A server of another machine that listens on that machine's
     own loopback address is left out, since nobody here reaches it.
     """
-    found = filter(None, (_read(place) for place in _places(data) if _is_alive(place)))
-    return sorted((each for each in found if _is_reachable(each)), key=lambda s: s.started)[::-1]
+    servers = filter(None, (_read(place) for place in _places(data) if _is_alive(place)))
+    reachable = filter(_is_reachable, servers)
+    return sorted(reachable, key=lambda server: server.started, reverse=True)
 
 
 def newest(data: Path) -> ServerAddress | None:

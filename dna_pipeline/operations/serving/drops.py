@@ -22,11 +22,14 @@ from dna_pipeline.base.errors import (
     SidecarInvalid,
     SidecarMissing,
 )
+from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.config.batch import count_of
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
 from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
 from dna_pipeline.execution.estimate import Estimator
+from dna_pipeline.execution.kept_requests import ReuseForecast, inputs_of
+from dna_pipeline.intake.claiming.claim import companions_in
 from dna_pipeline.intake.claiming.recorder import Entry
 from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.ledger.queries import Queries
@@ -152,10 +155,11 @@ class Drops:
         with self._submissions.prober() as prober:
             entries = submitter.check(_submissions(request), prober)
         with self._readers.lend() as queries:
-            estimator = Estimator(queries)
+            estimator = Estimator(queries, self._config)
             estimator.refresh()
             waiting = estimator.queue()
-            jobs = [job for entry in entries for job in _planned(entry, estimator)]
+            forecast = ReuseForecast(self._config)
+            jobs = [job for entry in entries for job in _planned(entry, estimator, forecast)]
         return PlannedDrop(jobs, 0.0 if waiting.jobs == 0 else waiting.seconds)
 
     def find(self, token: str) -> QueuedDrop | None:
@@ -286,13 +290,15 @@ def _submissions(request: DropRequest) -> list[Submission]:
     ]
 
 
-def _planned(entry: Entry, estimator: Estimator) -> Iterator[PlannedJob]:
+def _planned(entry: Entry, estimator: Estimator, forecast: ReuseForecast) -> Iterator[PlannedJob]:
     (claim,) = entry.claims
+    stem, files = safe_stem(entry.plan.name), companions_in(claim)
     size = (claim.probed.width, claim.probed.height) if claim.probed else (None, None)
     for item in entry.plan.items:
         if isinstance(spec := item.outcome, JobSpec):
-            stages = [{"type": stage.type, "params": stage.params} for stage in spec.stages]
-            seconds = estimator.stages(stages, *size)
+            inputs = inputs_of(claim.sha256, files, spec.stage_values)
+            reuse = forecast.of(spec.stage_values, inputs, stem, list(spec.tags))
+            seconds = estimator.stages(spec.stage_values, *size, reuse)
             yield PlannedJob(entry.plan.name, spec, round(sum(seconds), 1) if seconds else None)
 
 

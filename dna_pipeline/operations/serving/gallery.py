@@ -150,7 +150,8 @@ def read_page(
     with readers.lend() as queries:
         rows = queries.results(_with_whole_batch(queries, choice), number + 1, key)
         shown = rows[:number]
-        entries = {entry.job: entry for entry in of_jobs(queries, [row["id"] for row in shown])}
+        listed = of_jobs(queries, [row["id"] for row in shown], has_sidecars=False)
+        entries = {entry.job: entry for entry in listed}
         batches = queries.batch_facts(sorted({row["batch"] for row in shown if row["batch"]}))
     params = _differences(shown, entries, batches)
     cells = [

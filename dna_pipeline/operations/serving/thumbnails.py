@@ -68,7 +68,7 @@ def find(config: Config, readers: Readers, job_id: str) -> Thumbnail | None:
         ConfigError: the ledger cannot be read.
     """
     with readers.lend() as queries:
-        entries = of_jobs(queries, [job_id])
+        entries = of_jobs(queries, [job_id], has_sidecars=False)
     if not entries:
         return None
     (entry,) = entries

@@ -58,12 +58,17 @@ class Field:
     def device(self) -> torch.device:
         return self.scene_code.device
 
+    @property
+    def is_finite(self) -> bool:
+        """True if the scene code holds finite numbers alone; waits for the device."""
+        return bool(self._is_finite)
+
     def require_finite(self) -> None:
         """Raise `NonFiniteField` if the scene code holds what is no finite number.
 
         It waits for the device, so it is called where the CPU has waited for an answer anyway.
         """
-        if not self._is_finite:
+        if not self.is_finite:
             dtype = str(self._computed_in).removeprefix("torch.")
             raise NonFiniteField(f"the scene codes are not finite, computed in {dtype}")
 

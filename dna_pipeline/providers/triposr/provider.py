@@ -14,6 +14,8 @@ from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL import Image
 
     from dna_pipeline.providers.triposr.field import Field as SceneField
@@ -99,21 +101,37 @@ class TripoSRNetwork:
         return device_of(self._network.device, self._network.dtype)
 
     def field(self, image: Image.Image, *, foreground_ratio: float) -> SceneField:
-        """The scene in the picture. Raises `EmptyForeground`.
+        """The scene in the image. Raises `EmptyForeground`.
 
         It does not wait for the device, so whether the scene is finite shows later: see
         `Field.require_finite`, which `surface.extract` calls.
         """
+        return self.field_of_picture(self.picture(image, foreground_ratio=foreground_ratio))
+
+    def picture(self, image: Image.Image, *, foreground_ratio: float) -> NDArray[np.uint8]:
+        """The square picture (H, W, 3) that the network sees. Raises `EmptyForeground`."""
         import numpy as np
-        import torch
 
         from dna_pipeline.providers.triposr import conditioning
 
         try:
-            picture = conditioning.condition(image, foreground_ratio)
+            return np.array(conditioning.condition(image, foreground_ratio))
         except conditioning.EmptyForeground as error:
             raise EmptyForeground(str(error)) from error
-        pixels = torch.as_tensor(np.array(picture))  # (H, W, 3), eight bits
+
+    def field_of_picture(self, picture: NDArray[np.uint8]) -> SceneField:
+        """The scene in such a picture; it does not wait for the device."""
+        import torch
+
         with torch.inference_mode():
-            codes = self._network(pixels[None])  # (1, 3, C, P, P)
+            codes = self._network(torch.as_tensor(picture)[None])  # (1, 3, C, P, P)
         return self._network.field(codes[0])
+
+    def field_of_scene(self, scene_code: NDArray[np.float32]) -> SceneField | None:
+        """The scene with that code (3, C, P, P); None if it is none of this network."""
+        import torch
+
+        try:
+            return self._network.field(torch.as_tensor(scene_code).to(self._network.device))
+        except ValueError:
+            return None

@@ -98,13 +98,18 @@ def of_batch(queries: Queries, batch_id: str, limit: int = MAX_ENTRIES) -> list[
     ]
 
 
-def of_jobs(queries: Queries, ids: Sequence[str]) -> list[SheetEntry]:
-    """Read the entries of these jobs, in that order; those without a folder are left out."""
+def of_jobs(queries: Queries, ids: Sequence[str], *, has_sidecars: bool = True) -> list[SheetEntry]:
+    """Read the entries of these jobs, in that order; those without a folder are left out.
+
+    Args:
+        has_sidecars: False to leave the sidecars empty, which take the most time to write.
+    """
     jobs, warnings = queries.sheet_jobs(ids), queries.warnings(ids)
     listed = [jobs[job_id] for job_id in ids if job_id in jobs]
     published = [job for job in listed if job["publish"] == "done"]
     return [
-        _of_job(number, job, warnings.get(job["id"], [])) for number, job in enumerate(published, 1)
+        _of_job(number, job, warnings.get(job["id"], []), has_sidecar=has_sidecars)
+        for number, job in enumerate(published, 1)
     ]
 
 
@@ -118,8 +123,9 @@ def _of_row(row: Mapping[str, Any]) -> SheetEntry:
 
 
 def _of_job(
-    number: int, job: Mapping[str, Any], warnings: Iterable[str], row_status: str | None = None
-) -> SheetEntry:
+    number: int, job: Mapping[str, Any], warnings: Iterable[str], row_status: str | None = None,
+    *, has_sidecar: bool = True,
+) -> SheetEntry:  # fmt: skip
     folder: str | None = job["publish_name"] if job["publish"] == "done" else None
     files = _files(folder, job["files"])
     error: dict[str, Any] | None = job["error"]
@@ -135,7 +141,7 @@ def _of_job(
         files=files,
         picture=picture,
         params=_params(job),
-        sidecar=sidecar_of(job) if job["stages"] else "",
+        sidecar=sidecar_of(job) if job["stages"] and has_sidecar else "",
         tags=tuple(job["tags"]),
         meta=job["meta"],
         failure=None if error is None else Failure.from_dict(error),

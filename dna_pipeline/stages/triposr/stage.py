@@ -65,6 +65,9 @@ class TripoSR(Stage):
         "render_resolution": "turntable_size",
     }
 
+    part: ClassVar[str] = "scene"
+    part_params: ClassVar[frozenset[str]] = frozenset({"model", "foreground_ratio"})
+
     foreground_ratio: float = Field(
         0.85, gt=0.1, le=1, allow_inf_nan=False, description="part of the frame the subject fills"
     )
@@ -150,6 +153,9 @@ class TripoSR(Stage):
         # The network takes the same time for any picture, so it is no part of what varies.
         return sum(self._parts().values()) - NETWORK_WORK
 
+    def part_share(self) -> float:
+        return NETWORK_WORK / sum(self._parts().values())
+
     def _parts(self) -> dict[str, float]:
         """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
         parts = {"network": NETWORK_WORK, "mesh": SURFACE_WORK * self.resolution**2}
@@ -223,9 +229,12 @@ class TripoSR(Stage):
     def _field(self, ctx: StageContext, model: ImageToField) -> SceneField:
         from dna_pipeline.media.images import load_image  # the daemon loads no decoder
         from dna_pipeline.media.matte import framing
+        from dna_pipeline.providers.triposr import scenes
 
         image = load_image(ctx.source, ctx.warnings)
         ctx.warnings += framing(image)
+        if ctx.parts is not None and isinstance(model, scenes.KeepsScenes):
+            return scenes.field_of(model, image, self.foreground_ratio, ctx.parts)
         return model.field(image, foreground_ratio=self.foreground_ratio)
 
     def _mesh(

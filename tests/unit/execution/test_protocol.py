@@ -73,7 +73,7 @@ def test_what_is_told_is_heard(event: Any):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
 def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
-    optional = {"stage", "hold", "poisoned", "worker", "facts", "memory"}
+    optional = {"stage", "hold", "poisoned", "worker", "facts", "memory", "reused_from"}
     if isinstance(event, Phase | Progress | StageDone):
         optional -= {"stage"}
     for name in message.keys() - optional:

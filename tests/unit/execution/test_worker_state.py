@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.execution.protocol import (
     JobFailed,
-    LoadedModel,
     ModelsLoaded,
     TaskFailed,
     WorkerEnded,
     WorkerReady,
 )
 from dna_pipeline.execution.worker_state import MAX_REST_S, WorkerMemory
+from tests.played_workers import loaded_model
 
-SD15, MATTE = (
-    LoadedModel(name, "loaded", "cuda:1", "2026-12-01T22:00:00Z") for name in ("sd15", "matte")
-)
-LOADING = replace(SD15, name="mesh", state="loading")
 LOST: dict[str, Any] = {"code": DeviceUnavailable.code, "message": "m", "detail": "it is gone"}
 
 
@@ -31,12 +26,13 @@ def test_models_go_with_their_process():
     memory = WorkerMemory()
     memory.note(ready("H200"), "w2-1")
     assert (memory.device, memory.gpu) == ("cuda:1", "H200")
-    memory.note(ModelsLoaded((SD15, MATTE, LOADING), "w2-1"), "w2-1")
-    assert memory.models == {"sd15", "matte"}
+    models = (loaded_model("sd15"), loaded_model("matte"))
+    memory.note(ModelsLoaded(models, "w2-1"), "w2-1")
+    assert memory.models == models
     memory.note(WorkerEnded("w2-0", (), "poisoned", "it ended"), "w2-1")
-    assert memory.models == {"sd15", "matte"}, "an older process ended"
+    assert memory.models == models, "an older process ended"
     memory.note(WorkerEnded("w2-1", (), "crash", "it ended"), "w2-1")
-    assert (memory.models, memory.problem) == (frozenset(), "")
+    assert (memory.models, memory.problem) == ((), "")
     assert (memory.device, memory.gpu) == ("cuda:1", "H200"), "the next process gets no worse one"
 
 

@@ -128,12 +128,16 @@ def test_a_mesh_is_downloaded_before_the_timer_sees_the_end(bpy: Any):
             return Drop("mesh", Path("a.png"), "0", "", 0.0)
 
         def state(self, _: Drop) -> State:
-            return Done("completed")
+            return Done("completed", job="1a2b")
+
+        def page(self, state: State) -> str:
+            return f"http://127.0.0.1:8000/results/{state.job}"
 
     tasks.INTERVAL_S = 0.001
     task = tasks.Task(Server(), b"", {"name": "a"})
     task.run()
     assert task.state.kind == "completed"
+    assert task.page == "http://127.0.0.1:8000/results/1a2b"
     assert order == ["downloaded mesh while waiting"] * 3
 
 

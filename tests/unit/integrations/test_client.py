@@ -304,6 +304,19 @@ def test_a_newer_drop_of_the_name_takes_the_place(client: Client):
     assert client.state(new).kind == "waiting"
 
 
+def test_the_page_of_a_job(root: Path, client: Client, drop: Drop):
+    entry = {"job": "1a2b", "inbox": "mesh", "name": drop.path.name, "hold": None, "detail": None}
+    write_status(root, queued=[entry], page="http://studio:8000")
+    state = client.state(drop)
+    assert (state.kind, client.page(state)) == ("queued", "http://studio:8000/results/1a2b")
+    write_status(root, queued=[entry], page=None)
+    assert client.page(state) is None
+    write_status(root, page="http://studio:8000")
+    assert client.page(client.state(drop)) is None
+    publish(root, drop, f"{drop.path.stem}-1", drop.token)
+    assert client.page(client.state(drop)) == "http://studio:8000/results/j"
+
+
 def test_waiting_for_the_end(root: Path, client: Client, drop: Drop):
     told: list[str] = []
     with pytest.raises(TimeoutError, match="waiting"):

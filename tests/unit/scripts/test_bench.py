@@ -10,8 +10,11 @@ import numpy as np
 import pytest
 import torch
 
+from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.provider import TripoSRModel
 from tests.conftest import load_script
+from tests.triposr_stage import TINY
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -168,3 +171,19 @@ def test_the_peak_of_memory_is_above_what_was_held() -> None:
     np.ones(8 << 20).sum()
     assert 60 < memory.mib() < 80
     assert held.all()
+
+
+def test_the_bench_of_reuse(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a small network in the place of the one of full size."""
+    bench_of_reuse = load_script("benches.reuse")
+    small = TripoSRModel(path=TINY).load(Device("cpu", "float32"))
+    monkeypatch.setattr(bench_of_reuse.forward, "random_network", lambda: small._network)
+    scene = SCENES / "robot.npz"
+    words = f"bench.py reuse --device cpu --json --scene {scene} --resolution 24 --repeat 1"
+    monkeypatch.setattr("sys.argv", words.split())
+    bench.main()
+    report = json.loads(capsys.readouterr().out)
+    assert report["nothing_differs_s"] > 0
+    assert report["kept_mib"] > 1

@@ -188,7 +188,7 @@ class _Picture:
         if worker.memory_bytes is not None and worker.memory_total_bytes is not None:
             memory = f"{size(worker.memory_bytes)} of {size(worker.memory_total_bytes)}"
         gpu = (worker.gpu or "") if self.width >= 100 else ""
-        models = signs.show(", ".join(worker.models))
+        models = signs.show(", ".join(model.name for model in worker.models))
         line = Text(pad(signs.show(worker.device), wide))
         line.append(f"  {pad(state, STATE_COLUMNS)}  ", style=style)
         rest = joined((memory, models, worker.dtype or "", gpu), signs)

@@ -1,4 +1,5 @@
-"""The state of daemon and queue, rendered once a second for all who look at it, and never else."""
+"""The state of daemon and queue, rendered about once a second for all who look at it, and never
+else."""
 
 from __future__ import annotations
 
@@ -10,9 +11,12 @@ from typing import Any
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.overview import Overview, make_overview
+from dna_pipeline.operations.serving.kept_answers import KeptAnswer
 from dna_pipeline.operations.status import read_daemon_and_queue
 
 LOOK_S = 1.0
+KEPT_S = 0.5
+"""Least time for which a state is shown to all who open the view, since reading it takes long."""
 
 
 class LiveState:
@@ -26,6 +30,7 @@ class LiveState:
         self._site = site
         self._render = render
         self._html = ""
+        self._kept = KeptAnswer(self.read_html, KEPT_S)
         self._changed = asyncio.Event()
         self._viewers = 0
         self._task: asyncio.Task[None] | None = None
@@ -36,7 +41,15 @@ class LiveState:
         return make_overview(config, read_daemon_and_queue(config).fields)
 
     def html(self) -> str:
-        """Read the state now and render it; an error is rendered too."""
+        """The state of the last moments as HTML. May wait for the disk."""
+        return self._kept.get()
+
+    def forget(self) -> None:
+        """Have the state read anew by whoever asks next, since something was changed."""
+        self._kept.forget()
+
+    def read_html(self) -> str:
+        """Read the state now and render it; an error is rendered too. May wait for the disk."""
         try:
             return self._render(state=self.read(), problem=None)
         except ConfigError as error:
@@ -65,7 +78,7 @@ class LiveState:
     async def _look(self) -> None:
         while self._viewers:
             with suppress(OSError):
-                html = await self._site.ask(self.html)
+                html = await self._site.ask(self.read_html)
                 if html != self._html:
                     self._html = html
                     # Those who wait have this event; who comes later waits for the next one.

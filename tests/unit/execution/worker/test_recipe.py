@@ -126,12 +126,12 @@ def test_the_recipe_of_all_stages_without_paths(tmp_path: Path, weights: str | N
             {
                 "id": "cut", "type": "remove_background", "provider": "border_key",
                 "model": {"name": "matte", "sha256": weights, "license": BorderKey().license},
-                "params": RemoveBackground(model="matte").params(),
+                "params": RemoveBackground(model="matte").result_params(),
             },
             {
                 "id": "mesh", "type": "triposr", "provider": "triposr",
                 "model": {"name": "triposr", "sha256": "5" * 64, "license": "MIT"},
-                "params": TripoSR(model="triposr", resolution=16, preview=False).params(),
+                "params": TripoSR(model="triposr", resolution=16, preview=False).result_params(),
             },
         ],
     }  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.interfaces.cli.inspect_text import job_lines, print_status
+from dna_pipeline.interfaces.cli.inspect_text import _work_lines, job_lines, print_status
 
 QUIET: dict[str, Any] = {
     "daemon": None, "queue": {}, "running": None, "jobs_per_hour": 0, "queue_eta_s": None,
@@ -93,6 +93,20 @@ def test_a_job_is_shown_without_python_s_signs():
         "warning|Careful.",
         "mesh|a.glb, 1.5 KiB",
     ]
+
+
+@pytest.mark.parametrize(
+    ("part", "text"),
+    [
+        ("all", "mesh: the result of job fedcba98, where it took 1 min 20 s"),
+        ("scene", "mesh in 2.0 s on cpu, with the scene of job fedcba98"),
+    ],
+)
+def test_a_result_of_another_job_is_called_so(part: str, text: str):
+    origin = {"job": "fedcba9876543210", "stage": "mesh", "part": part, "seconds": 80.2}
+    run = {"stage_id": "mesh", "seconds": 2.0, "device": "cpu", "warnings": []}
+    job: dict[str, Any] = {"stage_runs": [run | {"reused_from": origin}], "artifacts": []}
+    assert list(_work_lines(job)) == [("ran", text)]
 
 
 def test_jobs_for_many_times_are_told_in_a_few_lines(capsys: pytest.CaptureFixture[str]):

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,8 +15,10 @@ import pytest
 import torch
 
 from dna_pipeline.base.reachability import SILENT, Reach, look_directly
+from dna_pipeline.config.file_parts import RetentionSpec
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.result_store import ResultStore
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.doctor import places, project
@@ -303,3 +306,20 @@ def test_a_file_in_the_place_of_the_folder_of_checkpoints(checkpoints: Config):
     folder.write_text("")
     (problem,) = places.models(checkpoints, look_directly)
     assert f"{folder} is a file, and `*` takes a folder" in problem.missing
+
+
+def test_results_that_are_kept_for_later_jobs(config: Config, tmp_path: Path):
+    def sentences(config: Config) -> list[str]:
+        kept = places.kept_results(config, look_directly)
+        machine = Machine(Clock(datetime.now(UTC)), kept=kept)
+        return [finding.value for finding in project.kept_results(machine)]
+
+    folder = tmp_path / "data/kept"
+    assert sentences(config) == [f"{folder}, 0 results, 0 bytes of 10 GiB"]
+    store = ResultStore(folder, free_bytes=0)
+    store.keep_bytes("ab" + "1" * 62, {}, "scene", bytes(3 << 20))
+    (line,) = sentences(config)
+    assert line == f"{folder}, 1 result, 3 MiB of 10 GiB"
+    none = replace(config, retention=RetentionSpec(reuse_bytes=0))
+    assert sentences(none) == ["no results are kept for later jobs: retention.reuse_bytes is 0"]
+    assert places.kept_results(config, lambda _: Reach(SILENT, "it does not answer")) is None

@@ -41,4 +41,6 @@ def test_a_job_with_a_wrong_sidecar_makes_no_parameter_differ() -> None:
     )  # fmt: skip
     listed = entries.of_jobs(cast("Queries", ledger), ["a", "b", "c"])
     assert listed[2].params == {}
+    assert "seed: 1" in listed[0].sidecar
+    assert not entries.of_jobs(cast("Queries", ledger), ["a"], has_sidecars=False)[0].sidecar
     assert pages.common_params(listed) == {"pipeline": "paint", "img2img.steps": 20}

@@ -25,7 +25,8 @@ def make_router(site: Site) -> APIRouter:
 
     @router.get("/results/{job}/retry")
     def view(job: str) -> HTMLResponse:
-        return page("retry.html", here="results", **failure_values(site, _job(site, job)))
+        row = _job(site, job)
+        return page("retry.html", here="results", job=row["id"], **failure_values(site, row))
 
     @router.post("/results/{job}/retry")
     def retry(
@@ -44,9 +45,8 @@ def make_router(site: Site) -> APIRouter:
         values = failure_values(site, _job(site, job), text=text, **answer)
         if is_part(request):  # htmx shows no answer with the status of an error
             return page("parts/failure.html", **values)
-        return page(
-            "retry.html", status=409 if "problem" in answer else 200, here="results", **values
-        )
+        status = 409 if "problem" in answer else 200
+        return page("retry.html", status=status, here="results", job=row["id"], **values)
 
     @router.post("/results/{job}/cancel")
     def cancel(request: Request, job: str) -> Response:

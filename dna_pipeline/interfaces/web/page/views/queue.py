@@ -44,9 +44,10 @@ def _add_changes(router: APIRouter, site: Site, live: LiveState) -> None:
 
     def changed(request: Request, problem: ConfigError | None = None) -> Response:
         """The state after a button was pressed: in place, or as the whole page."""
+        live.forget()
         if is_part(request):
             if problem is None:
-                return HTMLResponse(live.html(), headers={"cache-control": "no-store"})
+                return HTMLResponse(live.read_html(), headers={"cache-control": "no-store"})
             return Response(str(problem), 409, media_type="text/plain")
         if problem is not None:
             raise HTTPException(409, str(problem))
