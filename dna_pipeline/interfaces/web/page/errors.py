@@ -60,9 +60,9 @@ def route_class(site: Site) -> type[APIRoute]:
                 try:
                     return await handler(request)
                 except Exception as error:
-                    if (found := _status_and_text(error)) is None:
+                    if (problem := _status_and_text(error)) is None:
                         raise
-                    status, text = found
+                    status, text = problem
                     return _answer(request, status, site.hide(text))
 
             return handle
