@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Give the report: seconds of one job each, and the size of what is kept."""
     device = Device(args.device, "float32")
     providers: dict[str, Provider] = {
-        "key": BorderKey(), "triposr": _FullSize(path=args.scene.absolute())
+        "key": BorderKey.model_validate({}), "triposr": _FullSize(path=args.scene.absolute())
     }  # fmt: skip
     models = ModelCache(providers, device)
     report = options.surroundings(args.device)

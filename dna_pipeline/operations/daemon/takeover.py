@@ -3,7 +3,8 @@
 | keys | taken over |
 |---|---|
 | `notify`, `metrics`, `serve` | at once |
-| `runtime`, `retention`, `c2pa`, `models`, `pipelines`, `metadata`, `inboxes` | between two jobs |
+| `runtime`, `retention`, `c2pa`, `models`, `pipelines`, `inboxes` | between two jobs |
+| `metadata`, `reuse` | between two jobs |
 | `paths` | by a restart |
 
 Between two jobs, all parts but the ledger begin anew under the lock that the daemon holds. The
