@@ -252,7 +252,7 @@ def make_workers(status: Record) -> tuple[WorkerInfo, ...]:
 
 def _models(worker: Record) -> tuple[WorkerModel, ...]:
     entries: list[Record] = worker.get("models", [])
-    return _all(WorkerModel, (entry | {"worker": worker["worker"]} for entry in entries))
+    return _all(WorkerModel, ({**entry, "worker": worker["worker"]} for entry in entries))
 
 
 def delay_words(status: Record) -> str:

@@ -47,6 +47,16 @@ def _rank(name: str) -> int:
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
+def make_current(device: Device) -> None:
+    """Make a card that has a number torch's current one, since libraries that name none would
+    take memory of the first card, which is another worker's."""
+    kind, _, number = device.name.partition(":")
+    if kind == "cuda" and number:
+        import torch
+
+        torch.cuda.set_device(int(number))
+
+
 def self_test(device: Device) -> None:
     """Compute a result that is known. Raises `DeviceUnavailable` if the device fails or the result
     is wrong."""

@@ -151,6 +151,7 @@ class Worker:
             return ON_CPU
         device = choose_device(settings.device, settings.dtype)
         devices.refuse_worse(device, settings.last_device, settings.last_gpu)
+        devices.make_current(device)
         if settings.self_test:
             devices.self_test(device)
         return device

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.operations.serving import jobs
@@ -179,7 +179,7 @@ def _units(stage_type: str) -> dict[str, str]:
         return {}
     extras = {name: field.json_schema_extra for name, field in fields.items()}
     return {
-        name: str(extra["unit"])
+        name: str(cast("dict[str, Any]", extra)["unit"])
         for name, extra in extras.items()
         if isinstance(extra, dict) and "unit" in extra
     }

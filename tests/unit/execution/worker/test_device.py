@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dna_pipeline.execution.worker.device import memory_use
+from dna_pipeline.execution.worker.device import make_current, memory_use
 from dna_pipeline.providers.base import Device
 
 
@@ -33,3 +33,17 @@ def test_a_driver_that_does_not_say_is_no_fault(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
     assert memory_use(Device("cuda:0", "float16")) is None
     assert memory_use(Device("xpu", "float16")) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"), [("cpu", []), ("cuda", []), ("cuda:1", [1]), ("mps", [])]
+)
+def test_a_numbered_card_becomes_the_current_one(
+    name: str, numbers: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    make_current(Device(name, "float32"))
+    assert chosen == numbers
