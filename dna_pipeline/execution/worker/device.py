@@ -49,12 +49,15 @@ def _rank(name: str) -> int:
 
 def make_current(device: Device) -> None:
     """Make a card that has a number torch's current one, since libraries that name none would
-    take memory of the first card, which is another worker's."""
+    take memory of the first card, which is another worker's. Raises `DeviceUnavailable`."""
     kind, _, number = device.name.partition(":")
     if kind == "cuda" and number:
         import torch
 
-        torch.cuda.set_device(int(number))
+        try:
+            torch.cuda.set_device(int(number))
+        except RuntimeError as fault:
+            raise DeviceUnavailable(f"{device.name} cannot be used: {fault}") from fault
 
 
 def self_test(device: Device) -> None:

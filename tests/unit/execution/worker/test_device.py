@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.execution.worker.device import make_current, memory_use
 from dna_pipeline.providers.base import Device
 
@@ -47,3 +48,14 @@ def test_a_numbered_card_becomes_the_current_one(
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
     make_current(Device(name, "float32"))
     assert chosen == numbers
+
+
+def test_a_card_that_is_refused_is_a_device_that_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    def refuse(number: int) -> None:
+        raise RuntimeError("no such card")
+
+    monkeypatch.setattr(torch.cuda, "set_device", refuse)
+    with pytest.raises(DeviceUnavailable, match="cuda:1 cannot be used: no such card"):
+        make_current(Device("cuda:1", "float16"))

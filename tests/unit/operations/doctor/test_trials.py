@@ -81,6 +81,7 @@ class cuda:
     is_available = staticmethod(lambda: True)
     device_count = staticmethod(lambda: 1)
     get_device_name = staticmethod(lambda name: "a card")
+    set_device = staticmethod(lambda number: None)
 
 class backends:
     class mps:
