@@ -43,7 +43,7 @@ class Workers:
         self.seen: list[Event] = []
 
     def submit(self, job: str, deed: str = "copy", **params: object) -> None:
-        self.executor.submit(self._bench.order(stage(deed, **params), job=job))
+        self.executor.submit(self._bench.order(stage(deed, reuse="off", **params), job=job))
 
     def until_ended(self, *names: str) -> None:
         """Take events until these jobs and tasks have ended."""
@@ -130,7 +130,7 @@ def test_a_task_is_done_by_the_worker_that_it_names(two: Workers):
     two.until_ended("for w1", "for w2")
     done = {event.task: event.worker for event in two.seen if isinstance(event, TaskDone)}
     assert done == {"for w1": "w1-1", "for w2": "w2-1"}
-    assert [worker.models for worker in two.executor.workers()] == [{"one"}, {"one"}]
+    assert [worker.model_names for worker in two.executor.workers()] == [{"one"}, {"one"}]
 
 
 def test_a_worker_without_its_device_rests_while_the_other_goes_on(tmp_path: Path, plugin: Path):

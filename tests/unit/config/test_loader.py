@@ -339,7 +339,7 @@ def test_one_wrong_line(told, cases):
         unknown key 'Runtime'; did you mean 'runtime'?
     xyz: 1
         unknown key 'xyz'; known here: c2pa, inboxes, metadata, metrics, models, notify, paths,
-        pipelines, retention, runtime, serve, version
+        pipelines, retention, reuse, runtime, serve, version
     paths: {outbx: o}
         unknown key 'paths.outbx'; did you mean 'outbox'?
     paths: {data: 5}
@@ -404,7 +404,7 @@ def test_one_wrong_key_of_an_inbox(told, cases):
     pipeline: 5
         inboxes[0].pipeline: should be text, not 5; put it in quotes
     pipeline: mesh, colour: 5
-        unknown key 'inboxes[0].colour'; similar ones: hours; docs/reference.md lists all 23 that
+        unknown key 'inboxes[0].colour'; similar ones: hours; docs/reference.md lists all 24 that
         are known here
     pipeline: mesh, hours: 22-6
         inboxes[0].hours: should be two times like "22:00-06:00", not '22-6'

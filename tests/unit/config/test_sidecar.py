@@ -71,7 +71,7 @@ def params(job: Resolve):
     """The parameters of the first stage that differ from the stage's own defaults."""
 
     own = {"seed": 42, "steps": 20, "guidance_scale": 7.5, "strength": 0.75, "prompt": "",
-           "sampler": "euler", "model": "sd15", "metadata": "full"}  # fmt: skip
+           "sampler": "euler", "model": "sd15", "metadata": "full", "reuse": "on"}  # fmt: skip
 
     def params(text: str | None, **more) -> dict:
         return {k: v for k, v in job(text, **more).stages[0].params.items() if own[k] != v}
@@ -86,6 +86,7 @@ def test_without_a_sidecar(job: Resolve):
     expected = {
         "model": "sd15",
         "metadata": "full",
+        "reuse": "on",
         "prompt": "",
         "seed": 9,
         "steps": 30,
@@ -345,19 +346,19 @@ def test_wrong_keys(job: Resolve, cases):
         unknown key 'img2img.stps'; did you mean 'steps'?
     img2img: {id: a}
         unknown key 'img2img.id'; known here: cfg, denoise, guidance_scale, metadata, model,
-        positive_prompt, prompt, sampler, seed, steps, strength
+        positive_prompt, prompt, reuse, sampler, seed, steps, strength
     img2img: {cfg: 1, guidance_scale: 2}
         'img2img.guidance_scale' means the same as 'cfg'; keep one
     img2img: {cfg: 1, cfg: 2}
         the key 'cfg' stands here twice, first in line 1; keep one
     'a\b': 1
         unknown key 'a\b'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, seed,
-        seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, reuse,
+        seed, seed_offset, tags
     "\e[31m": 1
         unknown key '\x1b[31m'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, seed,
-        seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, result_name, reuse,
+        seed, seed_offset, tags
     - image
         should be keys with values, like `img2img: {strength: 0.6}`, not a list
     a cat
@@ -495,7 +496,7 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, count, image, images, img2img, matrix, "
         "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, "
-        "result_name, seed, seed_offset, tags",
+        "result_name, reuse, seed, seed_offset, tags",
     ]
 
 
@@ -533,7 +534,8 @@ def test_a_required_parameter_that_nothing_sets(read):
     with pytest.raises(SidecarInvalid, match=r"the key 'decimate.faces' is missing"):
         resolve(config, config.inboxes[0], None, no_draw)
     spec = resolve(config, config.inboxes[0], parse_sidecar(b"decimate: {faces: 9}"), no_draw)
-    assert spec.stages[2].params == {"model": "sculptor", "metadata": "full", "faces": 9}
+    expected = {"model": "sculptor", "metadata": "full", "reuse": "on", "faces": 9}
+    assert spec.stages[2].params == expected
 
 
 def test_text_that_cannot_be_stored(read):

@@ -196,7 +196,7 @@ def test_many_keys_are_not_listed(jobs: Jobs):
     said = refusal(jobs, "img2img: {style: clay}")
     assert said == (
         "line 1: unknown key 'img2img.style'; similar ones: tile, steps, sampler; "
-        "docs/reference.md lists all 35 that are known here"
+        "docs/reference.md lists all 36 that are known here"
     )
 
 

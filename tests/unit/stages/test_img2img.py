@@ -44,6 +44,7 @@ def test_defaults_are_those_of_the_contract():
     assert Img2Img(model=None).params() == {
         "model": None,
         "metadata": "full",
+        "reuse": "on",
         "prompt": "",
         "negative_prompt": "",
         "seed": 42,
