@@ -334,8 +334,8 @@ def ended_at(job: EndedJob) -> datetime | None:
 
 def _running(status: Record) -> tuple[RunningJob, ...]:
     """All running jobs. Older daemons wrote the first one, and those of each worker."""
-    if "running_jobs" in status:
-        return _all(RunningJob, status["running_jobs"])
+    if listed := status.get("running_jobs"):
+        return _all(RunningJob, listed)
     jobs = [job for worker in status.get("workers", ()) for job in worker["jobs"]]
     first = status.get("running")
     if first is not None and first["job"] not in {job["job"] for job in jobs}:

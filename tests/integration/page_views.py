@@ -167,7 +167,8 @@ def running_status(scene: Scene) -> dict[str, Any]:
             "gpu": "NVIDIA GeForce RTX 4090", "memory_bytes": 9 << 30,
             "memory_total_bytes": 24 << 30,
         },
-        "running": job, "workers": [{"jobs": [job, hostile]}], "waiting": waiting,
+        "running": job, "running_jobs": [job, hostile], "workers": [{"jobs": [job, hostile]}],
+        "waiting": waiting,
         "waiting_total": 34, "runnable": 1234, "queue_eta_s": 45_296.0, "config": None,
         "progress": [{"inbox": name, "done": 1066, "total": 12_300, "eta_s": 45_296.0}
                      for name in inboxes],
