@@ -93,6 +93,7 @@ class QueueEvents:
     def finish(self) -> None:
         """Record at once what else would wait for a while, as a `run` ends."""
         self._look_at_holds(0.0, float("inf"), is_last=True)
+        self._rest_since = None  # an earlier look may have begun to wait
         self._look_at_queue(0.0, 0.0)
 
     def _look_at_holds(self, now: float, gone_s: float, *, is_last: bool = False) -> bool:

@@ -162,3 +162,10 @@ def test_a_run_reports_all_at_its_end(stand: Stand):
     assert [e["kind"] for e in stand.queries.events(None)] == [
         "failed", "hold_begun", "queue_ended",
     ]  # fmt: skip
+
+
+def test_a_run_that_ends_soon_after_a_look_reports_that_the_queue_is_at_rest(stand: Stand):
+    stand.end("completed")
+    assert stand.wait(2) == []
+    stand.events.finish()
+    assert [e["kind"] for e in stand.queries.events(None)] == ["completed", "queue_ended"]
