@@ -157,6 +157,7 @@ def recipe(manifest: dict[str, Any]) -> dict[str, Any]:
         for stage in manifest["stages"]
     ]
     for stage in stages:
+        del stage["params"]["reuse"]
         if stage["model"]:
             del stage["model"]["path"]
     given = {"sha256": manifest["input"]["sha256"]}

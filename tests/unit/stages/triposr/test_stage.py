@@ -44,6 +44,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     assert TripoSR(model=None).params() == {
         "model": None,
         "metadata": "full",
+        "reuse": "on",
         "foreground_ratio": 0.85,
         "resolution": 256,
         "threshold": 25.0,
