@@ -13,14 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.result_store import ALL, ResultStore
-from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.stages import companions, registry
 from dna_pipeline.stages.base import NOT_OF_RESULT
 from dna_pipeline.weights.fingerprint import file_identity
+
+if TYPE_CHECKING:
+    from dna_pipeline.ledger.tables import Drop, Job
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import structlog
-
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import (
     copy_file,
@@ -37,8 +35,6 @@ from dna_pipeline.base.files import (
     temporary_name,
 )
 from dna_pipeline.base.layout import entries, folders_in
-
-log = structlog.get_logger()
 
 ALL = "all"
 """The word for a result that is taken whole, beside the names of parts."""
@@ -157,6 +153,9 @@ class ResultStore:
 
     def _give_up(self, key: str, error: Exception) -> None:
         """Remove a damaged entry; leave one whose copy had no room."""
+        import structlog  # not above: commands that only look at the queue load no logging
+
+        log = structlog.get_logger()
         if isinstance(error, OSError) and error.errno in _FULL:
             log.warning("result.not_taken", key=key, why=error.strerror)
             return

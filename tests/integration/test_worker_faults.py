@@ -135,6 +135,7 @@ import os
 if os.path.exists({flag!r}):
     import torch
     torch.cuda.is_available = lambda: True
+    torch.cuda.set_device = lambda number: None
     torch.cuda.device_count = lambda: 1
     torch.cuda.get_device_name = lambda *_: "NVIDIA H200"
     torch.cuda.empty_cache = lambda: None
