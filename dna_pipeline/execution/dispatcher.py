@@ -67,8 +67,8 @@ class Dispatcher:
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
-        workers: device, number type, GPU, memory and models of each worker that is ready, by its
-            name.
+        workers: device, number type, GPU and memory of each worker that is ready, by the name of
+            its process. Which models it has is known to the executor.
     """
 
     def __init__(
