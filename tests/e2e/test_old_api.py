@@ -127,41 +127,64 @@ def test_every_endpoint(studio: Studio):
         assert chunks["mesh"]["stages"][-1]["params"]["chunk_size"] == 4096
 
 
+class Requests:
+    """Sends requests that wait for their jobs, and keeps the answers or what went wrong."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._cat = as_png(photograph("chelsea", 96))
+        self.answers: list[Any] = []
+
+    def form(self, number: int) -> tuple[bytes, str]:
+        # Each its own seed: a result that is taken over leaves no time to kill anything.
+        return multipart({"steps": 8, "seed": number}, {"image": self._cat})
+
+    def start(self, number: int) -> threading.Thread:
+        thread = threading.Thread(target=self._ask, args=self.form(number))
+        thread.start()
+        return thread
+
+    def _ask(self, body: bytes, kind: str) -> None:
+        try:
+            headers = {"Content-Type": kind}
+            answer = self._server.client.request("POST", "/api/img2img", body, headers)
+            self.answers.append(answer.status)
+        except OSError as error:
+            self.answers.append(error)
+
+    def connect(self, number: int) -> socket.socket:
+        """Send a whole request; the caller is to hang up."""
+        body, kind = self.form(number)
+        connection = socket.create_connection(("127.0.0.1", self._server.port))
+        head = (
+            f"POST /api/img2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n"
+        )
+        connection.sendall(head.encode() + body)
+        return connection
+
+
 def test_kills_of_server_daemon_and_client(studio: Studio):
     """Each request makes one job, which is done once, whoever was killed meanwhile."""
-    cat = as_png(photograph("chelsea", 96))
-    body, kind = multipart({"steps": 8, "seed": 1}, {"image": cat})
-    accepted = 0
-    answers: list[Any] = []
+    accepted, starts = 0, 1
     with server_of(studio) as server:
+        requests = Requests(server)
         daemon = studio.start()
 
-        def ask() -> threading.Thread:
-            thread = threading.Thread(target=lambda: answers.append(_answer(server)))
-            thread.start()
-            return thread
+        def daemon_is_seen() -> bool:
+            # Without a daemon, a request that waits is refused and makes no job.
+            started = (studio.root / "watch.log").read_text().count("daemon.started")
+            return started == starts and server.client.get("/api/health").json["daemon"]
 
-        def _answer(server: Server) -> Any:
-            try:
-                headers = {"Content-Type": kind}
-                return server.client.request("POST", "/api/img2img", body, headers).status
-            except OSError as error:
-                return error
-
-        studio.wait(lambda: server.client.get("/api/health").json["daemon"])
         for victim in ("server", "daemon", "client", "server", "daemon", "both"):
+            studio.wait(daemon_is_seen)
             accepted += 1
             if victim == "client":
-                with socket.create_connection(("127.0.0.1", server.port)) as connection:
-                    head = (
-                        f"POST /api/img2img HTTP/1.1\r\nHost: localhost\r\nContent-Type: {kind}\r\n"
-                        f"Content-Length: {len(body)}\r\n\r\n"
-                    )
-                    connection.sendall(head.encode() + body)
+                with requests.connect(accepted):
                     studio.wait(lambda n=accepted: len(studio.jobs()) == n)
                 continue
-            thread = ask()
-            studio.wait(lambda n=accepted: len(studio.jobs()) == n or answers[n:])
+            thread = requests.start(accepted)
+            studio.wait(lambda n=accepted: len(studio.jobs()) == n or requests.answers[n:])
             if victim in ("daemon", "both"):
                 studio.wait(lambda: studio.jobs()[0]["status"] != "queued")
                 daemon.kill()
@@ -171,6 +194,7 @@ def test_kills_of_server_daemon_and_client(studio: Studio):
                 server.start()
             if victim in ("daemon", "both"):
                 daemon = studio.start()
+                starts += 1
             thread.join()
         jobs = studio.ended(accepted)
         assert [job["status"] for job in jobs] == ["completed"] * accepted
@@ -178,8 +202,8 @@ def test_kills_of_server_daemon_and_client(studio: Studio):
         daemon.terminate()
         assert daemon.wait(60) == 0
     # Only requests whose server was killed got no answer.
-    assert [answer for answer in answers if answer == 200] == [200, 200]
-    assert sum(isinstance(answer, OSError) for answer in answers) == 3
+    assert [answer for answer in requests.answers if answer == 200] == [200, 200]
+    assert sum(isinstance(answer, OSError) for answer in requests.answers) == 3
     assert len(list(studio.outbox.glob("submit/*/manifest.json"))) == accepted
     assert studio.leftovers() == []
     for job in jobs:
