@@ -26,8 +26,8 @@ from dna_pipeline.base.files import Artifact, write_bytes
 from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.local_workers import LocalWorkers
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
 from dna_pipeline.stages import registry

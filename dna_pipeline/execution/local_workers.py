@@ -7,8 +7,9 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from dna_pipeline.execution.local_executor import NAME, LocalExecutor, WorkerSettings
+from dna_pipeline.execution.local_executor import NAME, LocalExecutor
 from dna_pipeline.execution.protocol import Event, Order, Task
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.execution.worker_state import WorkerState
 
 

@@ -173,7 +173,7 @@ class _Loop:
     """A process that runs jobs one after another; it tells how long so many took."""
 
     def __init__(self, root: Path, number: int, args: argparse.Namespace) -> None:
-        from dna_pipeline.execution.local_executor import THREAD_VARIABLES, WORKER_ENV
+        from dna_pipeline.execution.worker_child import THREAD_VARIABLES, WORKER_ENV
 
         threads = dict.fromkeys(THREAD_VARIABLES, str(args.threads))
         command = [sys.executable, "-c", LOOP.format(scripts=str(ROOT / "scripts"))]

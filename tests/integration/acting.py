@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
@@ -19,6 +19,7 @@ from dna_pipeline.execution.protocol import (
     TaskFailed,
     WorkerEnded,
 )
+from dna_pipeline.execution.worker_child import WorkerSettings
 
 STAGES = """
 import errno, os, signal, time

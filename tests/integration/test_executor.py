@@ -14,8 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dna_pipeline.execution import local_executor as executors
-from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution import worker_child as executors
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
@@ -31,6 +31,7 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.worker_child import WorkerSettings
 from tests.integration.acting import Bench, ends_order, kinds, stage
 
 pytestmark = pytest.mark.slow
@@ -234,7 +235,7 @@ def test_cancel_at_the_next_step_and_the_same_job_again(shared_bench: Bench):
 
 
 def test_cancel_by_force(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.5)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.CANCEL_GRACE_S", 0.5)
     bench.executor.submit(bench.order(stage("freeze")))
     while bench.executor.events().get(timeout=60).kind != "phase":
         pass
@@ -408,7 +409,7 @@ def test_a_worker_that_dies_young_ends_its_job_once(
 
 def test_a_worker_that_reads_nothing_stops_nobody(start: Start, monkeypatch: pytest.MonkeyPatch):
     """An order may be larger than a pipe holds."""
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 1.0)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.START_LIMIT_S", 1.0)
     executor = start("import time; time.sleep(3600)")
     large = order("j", "x" * (1 << 22))
     submitting = threading.Thread(target=executor.submit, args=(large,), daemon=True)
@@ -488,7 +489,7 @@ def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
     executor = start(OBSTINATE.replace("FLAG", str(flag)))
     executor.submit(order("first"))
     assert executor.events().get(timeout=60).kind == "ready"
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.3)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.CANCEL_GRACE_S", 0.3)
     now = time.monotonic
 
     def end_meanwhile() -> float:
@@ -509,8 +510,8 @@ def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
 
 def test_a_worker_that_cannot_be_killed_keeps_no_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """A driver that hangs holds even a killed process."""
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.2)
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.UNKILLABLE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.CANCEL_GRACE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.UNKILLABLE_S", 0.2)
     bench.executor.submit(bench.order(stage("freeze")))
     while bench.executor.events().get(timeout=60).kind != "phase":
         pass
@@ -539,7 +540,7 @@ def test_an_idle_worker_that_cannot_be_killed_is_reported_once(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ):
     executor = start(TALKATIVE)
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.UNKILLABLE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.UNKILLABLE_S", 0.2)
     monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
     executor.submit(order("first"))
     assert ends(executor, "first") == [JobDone("first")]

@@ -12,7 +12,8 @@ from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import ImageTooLarge, ImageUnreadable
 from dna_pipeline.base.quantities import size
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.local_executor import LocalExecutor
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.intake.discovery import probe
 from dna_pipeline.intake.discovery.probe import Prober
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.local_workers import LocalWorkers
 from dna_pipeline.execution.protocol import (
     Event,
@@ -24,6 +23,7 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.worker_child import WorkerSettings
 from tests.integration.acting import Bench, ends_order, stage
 
 pytestmark = pytest.mark.slow

@@ -321,7 +321,7 @@ def test_a_worker_that_never_comes_to_a_stage_is_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     bench.run("copy", job="before")
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 3.0)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.START_LIMIT_S", 3.0)
     bench.executor.submit(bench.order(StageOrder("slow", "slow", {}, "pic")))
     ended = bench.until_end("j")[-1]
     assert isinstance(ended, WorkerEnded)
@@ -333,7 +333,7 @@ def test_a_worker_that_hangs_before_it_is_ready_blames_no_job(
     bench: Bench, plugin: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (plugin / "sitecustomize.py").write_text("import time; time.sleep(3600)")
-    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 1.0)
+    monkeypatch.setattr("dna_pipeline.execution.worker_child.START_LIMIT_S", 1.0)
     ended = bench.run("copy")[-1]
     assert isinstance(ended, WorkerEnded)
     assert ended.reason == "unready"

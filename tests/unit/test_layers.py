@@ -56,7 +56,7 @@ INSIDE = {
     "execution": [
         "protocol disk_space conditions model_order",
         "worker_state result_store",
-        "kept_requests",
+        "kept_requests worker_child",
         "estimate local_executor orders running_job source_holds",
         "scheduler local_workers",
         "dispatcher worker",

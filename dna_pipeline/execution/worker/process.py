@@ -20,7 +20,6 @@ from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.layout import KEPT_RESULTS
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.base.times import format_time
-from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.protocol import (
     Event,
     JobFailed,
@@ -38,6 +37,7 @@ from dna_pipeline.execution.worker import runner, tasks
 from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.program import program_sha256
 from dna_pipeline.execution.worker.recipes import ON_CPU
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import CachedModel, Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models

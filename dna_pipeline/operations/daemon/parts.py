@@ -16,8 +16,9 @@ from dna_pipeline.base.errors import ConfigError, SigningUnavailable
 from dna_pipeline.base.reachability import FolderProbe
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.local_executor import Executor, WorkerSettings
+from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.scheduler import signer_of
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.service import IntakeService

@@ -6,7 +6,7 @@ import os
 import sys
 
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution.local_executor import WorkerSettings
+from dna_pipeline.execution.worker_child import WorkerSettings
 
 
 def worker_settings(config: Config) -> tuple[WorkerSettings, ...]:

@@ -6,8 +6,9 @@ import queue
 import tempfile
 import time
 
-from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.execution.protocol import Task, TaskDone, TaskFailed
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.operations.doctor.facts import Trial
 
 LIMIT_S = 180.0

@@ -13,13 +13,14 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
     StageOrder,
 )
+from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.img2img.stage import Img2Img

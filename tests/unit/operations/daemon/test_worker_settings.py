@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.execution.local_executor import THREAD_VARIABLES
+from dna_pipeline.execution.worker_child import THREAD_VARIABLES
 from dna_pipeline.operations.daemon import worker_settings as module
 from dna_pipeline.operations.daemon.worker_settings import worker_settings
 

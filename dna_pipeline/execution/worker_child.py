@@ -1,0 +1,312 @@
+"""A worker process and the orders that it has, as its executor sees them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from dna_pipeline.base import ipc
+from dna_pipeline.base.errors import WorkerCrashed
+from dna_pipeline.base.logs import relay
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobDone,
+    JobFailed,
+    ModelsLoaded,
+    Order,
+    Phase,
+    Task,
+    TaskDone,
+    TaskEnd,
+    TaskFailed,
+    WorkerEnded,
+    WorkerReady,
+    event_from_message,
+)
+
+WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Defaults of the worker's environment. OpenMP's threads spin while they wait, which makes a job
+many times slower if other programs need the cores too. PASSIVE lets the threads sleep, which costs
+a little if no other program does."""
+
+THREAD_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"
+)  # fmt: skip
+"""Variables that limit the threads of libraries."""
+
+NAMED = WorkerReady | ModelsLoaded | Phase | JobFailed | TaskDone
+"""Events that say which process sent them."""
+
+START_LIMIT_S = 1800.0
+"""Time limit from an order to its first stage: meanwhile a worker starts, waits for another one
+that has outlived its daemon, checks its device, and reads large files for their hashes."""
+
+DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
+"""Reasons of a worker's end that a broken device may have caused."""
+
+CANCEL_GRACE_S = 10.0
+"""Time that a job has to react to its cancellation before its worker is killed."""
+
+UNKILLABLE_S = 60.0
+"""Time that a killed worker has to end before its job is given to another worker."""
+
+KILL_WAIT_S = 5.0
+"""Time to wait for the end of a killed worker, and of each thread that served it."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Settings that a worker receives once, before its first order."""
+
+    device: str
+    dtype: str
+    data: str
+    models: dict[str, dict[str, Any]]
+    stage_timeout_s: float
+    idle_unload_s: float
+    self_test: bool = False
+    """True to check, before the first order, that the device computes correctly."""
+    seeks_device: bool = False
+    """True to choose a device by torch even if no model needs one."""
+    last_device: str | None = None
+    """Device of the previous worker; a worse one is refused. None for the first worker."""
+    last_gpu: str | None = None
+    """Name of the previous device's hardware, for people."""
+    checkpoints: str | None = None
+    """Folder each checkpoint in which is a model by its name."""
+    signing: dict[str, str | None] | None = None
+    """How files are signed: the arguments of `media/marks/signing.py: Signer`; None: not at all."""
+    keeps_results: bool = True
+    """False to keep no results for later jobs, and to take none."""
+    number: int = 1
+    """Number of the worker among those of one data folder. No two processes of one number work at
+    the same time."""
+    threads: int | None = None
+    """Threads of its libraries on the CPU; None: as many as they choose."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables of its process that it does not have from its parent."""
+        if self.threads is None:
+            return {}
+        return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
+
+
+def put_end(
+    put: Callable[[Event], None], worker: str, order: Order | Task | None, reason: str, why: str
+) -> None:
+    """Report the end of a worker and of the order that it had."""
+    if isinstance(order, Task):
+        put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
+    put(WorkerEnded(worker, (order.job,) if isinstance(order, Order) else (), reason, why))
+
+
+class Child:
+    """A running worker process and its current order.
+
+    The caller's thread and the reader thread both change the state, so `_lock` guards it. Each
+    accepted order ends with exactly one event.
+
+    Attributes:
+        ending: why the process ends or has ended; None while it runs.
+        order: what it works on; None while it is idle.
+        is_ready: it has its device.
+
+    Raises:
+        Exception: the process or one of its threads could not be started; nothing is left over.
+    """
+
+    def __init__(
+        self,
+        module: str,
+        name: str,
+        settings: WorkerSettings,
+        order: Order | Task,
+        put: Callable[[Event], None],
+    ) -> None:
+        self._name = name
+        self._put = put
+        self._lock = threading.Lock()
+        self._last_lines: deque[str] = deque(maxlen=3)
+        """The last lines that the process wrote to standard error, its own log left out."""
+        self.ending: str | None = None
+        self.is_ready = False
+        self._fault = ""
+        self._begin(order)
+        threads = settings.environment()
+        self._process = ipc.spawn(module, WORKER_ENV | dict(os.environ) | threads)
+        try:
+            self._start(settings, order)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            for pipe in filter(None, [self._process.stdin, self._process.stdout]):
+                with suppress(OSError):
+                    pipe.close()
+            raise
+
+    def _start(self, settings: WorkerSettings, order: Order | Task) -> None:
+        assert self._process.stdin
+        self._stderr = ipc.follow_stderr(self._process, self._watch)
+        self._writer = ipc.QueuedWriter(self._process.stdin)
+        self._writer.send(asdict(settings))
+        self._send(order)
+        self._reader = threading.Thread(target=self._read, name="worker-events", daemon=True)
+        try:
+            self._reader.start()
+        except RuntimeError:
+            self._writer.close()
+            raise
+
+    def _send(self, order: Order | Task) -> None:
+        kind = "order" if isinstance(order, Order) else "task"
+        self._writer.send({kind: asdict(order)})
+
+    def run(self, order: Order | Task) -> bool:
+        """Send an order to the process; False if the process has ended or is about to end."""
+        with self._lock:
+            if self.ending is not None or self._process.poll() is not None:
+                return False
+            self._begin(order)
+            self._send(order)
+        return True
+
+    def _begin(self, order: Order | Task) -> None:
+        self.order: Order | Task | None = order
+        stages = order.stages if isinstance(order, Order) else ()
+        self._stages = frozenset(stage.id for stage in stages)
+        self._detail = "before its first stage"
+        self._deadline: float | None = time.monotonic() + START_LIMIT_S
+        self._cancel_deadline: float | None = None
+        self._kill_deadline: float | None = None
+
+    def cancel(self, job: str) -> None:
+        with self._lock:
+            if self._has(job) and self._cancel_deadline is None:
+                self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
+                self._writer.send({"cancel": job})
+
+    def yield_after_stage(self, job: str) -> None:
+        with self._lock:
+            if self._has(job):
+                self._writer.send({"rest": job})
+
+    def _has(self, job: str) -> bool:
+        return isinstance(self.order, Order) and self.order.job == job
+
+    def enforce_timeouts(self, now: float) -> None:
+        with self._lock:
+            if self._kill_deadline is not None:
+                if now > self._kill_deadline:
+                    self._give_up()
+            elif self._deadline is not None and now > self._deadline:
+                self._end("timeout")
+            elif self._cancel_deadline is not None and now > self._cancel_deadline:
+                self._end("cancel")
+
+    def close(self, grace_s: float) -> None:
+        with self._lock:
+            self.ending = self.ending or "closed"
+        self._writer.close()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            ipc.end(self._process, KILL_WAIT_S)  # limited: a driver can keep a killed process alive
+        self._reader.join(KILL_WAIT_S)
+
+    def _end(self, reason: str) -> None:
+        """Kill the process; the caller holds the lock."""
+        if self.ending is None:
+            self.ending = reason
+            self._kill_deadline = time.monotonic() + UNKILLABLE_S
+            self._process.kill()
+
+    def _give_up(self) -> None:
+        """Report the end of the worker and of its order although the killed process still exists;
+        the caller holds the lock. A driver that hangs can keep a killed process alive."""
+        self._kill_deadline = None
+        if self.ending is not None:
+            order, self.order = self.order, None
+            why = f"the worker was killed {self._detail} and does not end; its driver may hang"
+            put_end(self._put, self._name, order, self.ending, why)
+
+    def _watch(self, line: str) -> None:
+        if line.strip() and not line.startswith("{"):  # the worker's own log
+            self._last_lines.append(line.strip())
+        relay(line)
+
+    def _read(self) -> None:
+        try:
+            self._follow()
+        except Exception as error:
+            # No sound worker sends such a message, so the process is not to be trusted any more.
+            with self._lock:
+                self._fault = f"because it sent {error} "
+                self._end("crash")
+        finally:
+            self._report_end()
+
+    def _follow(self) -> None:
+        """Pass on the events of the process until its pipe ends."""
+        assert self._process.stdout
+        for message in ipc.messages(self._process.stdout):
+            event = event_from_message(message)
+            with self._lock:
+                self._check(event)
+                self._note(event)
+            is_named = isinstance(event, NAMED)
+            self._put(replace(event, worker=self._name) if is_named else event)
+
+    def _report_end(self) -> None:
+        assert self._process.stdout
+        code = self._process.wait()
+        self._process.stdout.close()
+        self._writer.close()
+        self._writer.join(KILL_WAIT_S)
+        self._stderr.join(KILL_WAIT_S)
+        with self._lock:  # `ending` is set, so later orders go to another worker
+            self.ending = self.ending or "crash"
+            if not self.is_ready and self.ending in ("crash", "timeout"):
+                self.ending = "unready"
+                last_words = " | ".join(self._last_lines) or "it said nothing"
+                self._detail = f"before it was ready: {last_words}"
+            order, self.order = self.order, None
+        why = f"the worker {ipc.how_it_ended(code)} {self._fault}{self._detail}".strip()
+        put_end(self._put, self._name, order, self.ending, why)
+
+    def _check(self, event: Event) -> None:
+        """Raise PipeError for an event that does not belong to the order: of another job or stage,
+        or a second `ready`. The caller holds the lock, since `_give_up` may end the order."""
+        stage, order = getattr(event, "stage", None), self.order
+        if (job := getattr(event, "job", None)) is not None and not self._has(job):
+            raise ipc.PipeError(f"{event.kind} of a job that it was not given")
+        if isinstance(event, TaskEnd) and not (isinstance(order, Task) and order.id == event.task):
+            raise ipc.PipeError(f"{event.kind} of a task that it was not given")
+        if stage is not None and stage not in self._stages:
+            raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
+        if isinstance(event, WorkerReady) and self.is_ready:
+            raise ipc.PipeError("a second ready")
+
+    def _note(self, event: Event) -> None:
+        """Update the state of the child, from which its time limits follow; the caller holds the
+        lock."""
+        match event:
+            case WorkerReady():
+                self.is_ready = True
+            case Phase():
+                self._deadline = time.monotonic() + event.limit_s
+                self._detail = f"while {event.phase} in stage {event.stage}"
+            case JobDone() | JobFailed() | TaskDone() | TaskFailed():
+                self._deadline = self._cancel_deadline = None
+                self.order = None
+                self._detail = ""
+                if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
+                    self._end("poisoned")
+            case _:
+                pass
