@@ -19,6 +19,7 @@ bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 bench.py serve --jobs 1000000        the server: its answers, streams, uploads, the daemon's rate
 bench.py page --results 50000        the page in Chromium, with many people, beside the daemon
 bench.py reuse --scene robot.npz     a job whose results are kept, beside one that computes them
+bench.py overlap                     how busy the device is; jobs that overlap, beside others
 bench.py workers                     two workers of one thread, beside two bare loops
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
@@ -56,6 +57,7 @@ BENCHES = {
     "serve": "the server: time of its answers, memory of streams and uploads, the daemon's rate",
     "page": "the page: a gallery of many results, its bytes, many people, the daemon's rate",
     "reuse": "a job that takes kept results, or goes on from a kept scene",
+    "overlap": "how busy the device is while jobs wait, and what overlapping jobs gain",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }

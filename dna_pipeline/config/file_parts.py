@@ -123,6 +123,11 @@ class RuntimeSpec(Spec):
             "default_words": "all cores, shared by the workers of a list",
         },
     )
+    jobs_per_worker: Annotated[int, Field(ge=1, le=16)] = Field(
+        default=3,
+        description="jobs that a worker has at once: while one uses the device, pictures of others "
+        "are read or written; 1: one after another",
+    )
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
         default="auto",
         description="number type that models compute in; auto: float16 on CUDA, bfloat16 on CPUs "

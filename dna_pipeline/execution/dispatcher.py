@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue as queues
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.running_job import RunningJob
 from dna_pipeline.execution.scheduler import Scheduler
+from dna_pipeline.execution.suspects import Suspects
 from dna_pipeline.execution.worker_state import WorkerState
 from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
@@ -64,6 +65,9 @@ DEVICE_HINT = (
 
 class Dispatcher:
     """Sends the next job's order to the executor, and records the events that come back.
+
+    A worker may have several jobs. Where it ends and nothing says which of them was the cause,
+    none is charged with an attempt: see `Suspects`.
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
@@ -86,6 +90,7 @@ class Dispatcher:
         self.scheduler = Scheduler(config, ledger, look)
         self._event: Event | None = None
         self._claimed_job: Job | None = None
+        self._suspects = Suspects()
 
     @property
     def is_idle(self) -> bool:
@@ -145,19 +150,27 @@ class Dispatcher:
             if self._claimed_job is None:
                 self._claimed_job = self.scheduler.claim([worker.model_names for worker in free])
             if self._claimed_job is None:
-                if self._idle_tasks and (not self.running or self._executor.capacity > 1):
-                    self._executor.submit(self._idle_tasks.popleft())
+                self._submit_idle_task()
                 return
+            if self._claimed_job.id in self._suspects and free[0].orders:
+                return  # it waits until a worker has no other order
             self._submit(self._claimed_job)
             self._claimed_job = None
 
+    def _submit_idle_task(self) -> None:
+        has_others = len(self._executor.workers()) > 1
+        if self._idle_tasks and (has_others or not self.running):
+            self._executor.submit(self._idle_tasks.popleft())
+
     def _free(self) -> list[WorkerState]:
-        """The workers that may be given an order now."""
+        """The workers that may be given an order now; of these, those that have the fewest."""
         waiting = len(self._waiting_tasks) + len(self._idle_tasks)
         at_work = len(self.running) + len(self._tasks) - waiting
         if at_work >= self._executor.capacity:
             return []
-        return [worker for worker in self._executor.workers() if worker.is_free]
+        free = [worker for worker in self._executor.workers() if worker.is_free]
+        least = min((worker.orders for worker in free), default=0)
+        return [worker for worker in free if worker.orders == least]
 
     def _next_task(self) -> Task | None:
         """The first task that waits and can be submitted: to any worker, or to its own."""
@@ -203,7 +216,8 @@ class Dispatcher:
         )
         self._restore_stages(job, Path(drop.claim))
         work = self._config.work / job.id
-        return orders.order_of(job, drop, done, work, JobRequests(self._config))
+        order = orders.order_of(job, drop, done, work, JobRequests(self._config))
+        return replace(order, alone=job.id in self._suspects)
 
     def _restore_stages(self, job: Job, claim: Path) -> None:
         """Move the stage files that a retry preserved to the folder where the worker looks."""
@@ -279,6 +293,7 @@ class Dispatcher:
     def _forget(self, job: str) -> None:
         """Note that a job is not at the executor any more."""
         del self.running[job]
+        self._suspects.clear(job)
         self.scheduler.order.note_end(job)
 
     def _note_memory(self, worker: str, memory: MemoryUse | None) -> None:
@@ -340,7 +355,7 @@ class Dispatcher:
     def _on_device_lost(self, job: str, worker: str, detail: str) -> None:
         code = DeviceUnavailable.code
         others = [w for w in self._executor.workers() if w.process != worker]
-        if self._executor.capacity > 1 and any(not other.problem for other in others):
+        if len(self.worker_names()) > 1 and any(not other.problem for other in others):
             self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, detail, code))
             return
 
@@ -380,10 +395,24 @@ class Dispatcher:
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.workers.pop(event.worker, None)
-        for job in event.jobs:
-            if job in self.running:
+        jobs = [job for job in event.jobs if job in self.running]
+        is_unclear = event.reason == "crash" and event.cause is None and len(event.jobs) > 1
+        for job in jobs:
+            if is_unclear or event.cause not in (None, job):
+                self._on_ended_beside(job, event)
+            else:
                 self._on_job_ended_with_worker(self.running[job], event)
-                self._forget(job)
+            self._forget(job)
+        if is_unclear:
+            self._suspects.add(jobs)
+        elif event.reason == "crash" and event.jobs:
+            self._suspects.convict(event.jobs[0])
+
+    def _on_ended_beside(self, job: str, event: WorkerEnded) -> None:
+        """Put a job back whose worker ended, where another one may have been, or was, the cause."""
+        log.warning("job.interrupted", job=job, why=event.detail)
+        why = f"{event.detail}; another job may have been the cause"
+        self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, why, WorkerCrashed.code))
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:
         stage = running.stage

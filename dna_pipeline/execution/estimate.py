@@ -143,6 +143,9 @@ class Estimator:
     def __init__(self, queries: Queries, config: Config) -> None:
         self._queries = queries
         self._config = config
+        runtime = config.runtime
+        self._overlaps = runtime.jobs_per_worker > 1 and len(runtime.devices) == 1
+        """True if stages of several jobs may run at once, and end one after another."""
         self._histories: dict[tuple[str, str | None], _History] = {}
         self._by_place: dict[tuple[Any, ...], _History] = {}
         self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
@@ -159,7 +162,7 @@ class Estimator:
             stage = registry.valid_stage(run["type"], run["params"])
             if stage is not None and all(self._size):
                 if run["reused_from"] is None:
-                    self._learn(run, stage, _took(run, self._last))
+                    self._learn(run, stage, _took(run, self._last, overlaps=self._overlaps))
                 self._size = stage.output_size(*self._size)
             self._last = run
         self._pace = pace((took, self._seconds(stage, work)) for stage, work, took in self._latest)
@@ -269,11 +272,15 @@ def _ends(
     return {group: end for group, end in ends.items() if group is not None}
 
 
-def _took(run: dict[str, Any], before: dict[str, Any]) -> float:
+def _took(run: dict[str, Any], before: dict[str, Any], *, overlaps: bool = False) -> float:
     """Seconds from the stage's turn to its end, with loading and writing.
 
     The turn of a job's first stage begins with the job or, if the job follows another at once, at
     the end of that one.
+
+    Args:
+        overlaps: jobs of one worker overlap. What ended while the job ran took a part of its time
+            then, so that its turn begins with that end.
     """
     begun: datetime | None = run["started_at"]
     ended: datetime | None = before.get("finished_at")
@@ -282,5 +289,7 @@ def _took(run: dict[str, Any], before: dict[str, Any]) -> float:
     ):
         begun = ended
     seconds: float = run["seconds"]
+    if overlaps and begun is not None and ended is not None and begun < ended:
+        return min((run["finished_at"] - ended).total_seconds(), seconds + MAX_OVERHEAD_S)
     took = seconds if begun is None else (run["finished_at"] - begun).total_seconds()
     return took if seconds <= took <= seconds + MAX_OVERHEAD_S else seconds

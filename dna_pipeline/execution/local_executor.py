@@ -19,7 +19,13 @@ from dna_pipeline.execution.protocol import (
     Order,
     Task,
 )
-from dna_pipeline.execution.worker_child import DOUBTFUL_ENDS, Child, WorkerSettings, put_end
+from dna_pipeline.execution.worker_child import (
+    DOUBTFUL_ENDS,
+    Child,
+    Load,
+    WorkerSettings,
+    put_ends,
+)
 from dna_pipeline.execution.worker_state import State, WorkerMemory, WorkerState
 
 NAME = "local"
@@ -91,7 +97,7 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        return 1
+        return self._settings.most_orders
 
     def workers(self) -> tuple[WorkerState, ...]:
         return (self.state(),)
@@ -100,20 +106,20 @@ class LocalExecutor:
         """The state of its worker."""
         with self._lock:
             child = self._child
-            is_free = child is None or child.order is None
+            load = Load(0, frozenset(), False) if child is None else child.load()
             state: State
             if child is None or child.ending is not None:
-                state = "not_started" if is_free else "working"
-            elif is_free:
+                state = "working" if load.orders else "not_started"
+            elif not load.orders:
                 state = "idle"
             else:
                 state = "working" if child.is_ready else "starting"
-            if is_free and self._memory.problem:
+            if not load.orders and self._memory.problem:
                 state = "lost"
             memory = self._memory
             return WorkerState(
-                self._worker, self._name, memory.device or self._settings.device, state, is_free,
-                memory.models, memory.problem,
+                self._worker, self._name, memory.device or self._settings.device, state,
+                not load.is_full, memory.models, memory.problem, load.orders, load.last_needs,
             )  # fmt: skip
 
     @property
@@ -133,7 +139,7 @@ class LocalExecutor:
         """Start an attempt at a job, or a task."""
         with self._lock:
             if self._is_closed:
-                put_end(self._put, self._name, order, "closed", "the executor was closed")
+                put_ends(self._put, self._name, [order], "closed", "the executor was closed")
             elif self._child is None or not self._child.run(order):
                 self._replace_child(order)
 
@@ -150,7 +156,7 @@ class LocalExecutor:
             self._child = Child(self._module, self._name, settings, order, self._put)
         except Exception as error:  # for lack of memory, processes or threads
             why = f"no worker can be started: {error}"
-            put_end(self._put, self._name, order, "unready", why)
+            put_ends(self._put, self._name, [order], "unready", why)
 
     def _next_settings(self) -> WorkerSettings:
         # A broken device may have caused an unexpected end, so the next worker tests it first.

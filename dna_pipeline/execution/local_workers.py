@@ -9,17 +9,16 @@ from dataclasses import replace
 
 from dna_pipeline.execution.local_executor import NAME, LocalExecutor
 from dna_pipeline.execution.protocol import Event, Order, Task
-from dna_pipeline.execution.worker_child import WorkerSettings
+from dna_pipeline.execution.worker_child import WorkerSettings, models_of
 from dna_pipeline.execution.worker_state import WorkerState
 
 
 class LocalWorkers:
-    """An executor of several workers, each of which is a `LocalExecutor` and does one order at a
-    time.
+    """An executor of several workers, each of which is a `LocalExecutor`.
 
-    An order goes to the free worker that has to load the fewest models for it. A worker that did
-    not get its device rests, longer each time, while the others go on; if none has one, they try
-    one after another.
+    An order goes to a free worker with the fewest orders; among these, to the one that has to load
+    the fewest models for it. A worker that did not get its device rests, longer each time, while
+    the others go on; if none has one, they try one after another.
 
     Args:
         settings: those of each worker.
@@ -41,7 +40,7 @@ class LocalWorkers:
 
     @property
     def capacity(self) -> int:
-        return len(self._workers)
+        return sum(worker.capacity for worker in self._workers.values())
 
     def workers(self) -> tuple[WorkerState, ...]:
         states = [worker.state() for worker in self._workers.values()]
@@ -73,7 +72,7 @@ class LocalWorkers:
         states = [state for state in self.workers() if state.is_free]
         # A worker may have lost its device since the caller asked.
         free = states or [s for worker in self._workers.values() if (s := worker.state()).is_free]
-        needed = _models_of(order)
+        needed = models_of(order)
         return min(free, key=lambda state: _cost(state, needed)).name
 
     def cancel(self, job: str) -> None:
@@ -100,17 +99,9 @@ class LocalWorkers:
             thread.join()
 
 
-def _models_of(order: Order | Task) -> frozenset[str]:
-    """Names of the models that an order needs."""
-    if isinstance(order, Task):
-        return frozenset({order.model} - {""})
-    names = (stage.params.get("model") for stage in order.stages)
-    return frozenset(name for name in names if name is not None)
-
-
-def _cost(state: WorkerState, needed: frozenset[str]) -> tuple[int, int, bool]:
-    """Sorts workers for an order: by the models to load, by loaded ones that these may push out,
-    and those that run before those that have to be started."""
+def _cost(state: WorkerState, needed: frozenset[str]) -> tuple[int, int, int, bool]:
+    """Sorts workers for an order: by the orders that they have, by the models to load, by loaded
+    ones that these may push out, and those that run before those that have to be started."""
     missing = needed - state.model_names
     others = state.model_names - needed if missing else frozenset[str]()
-    return len(missing), len(others), state.state != "idle"
+    return state.orders, len(missing), len(others), state.state in ("not_started", "lost")

@@ -45,6 +45,7 @@ def order_of(
         inputs=_inputs(job, drop),
         work_dir=str(work_dir),
         tags=tuple(job.tags),
+        priority=job.priority,
     )
 
 

@@ -100,6 +100,9 @@ class Order:
     Attributes:
         inputs: the image, then its companions.
         tags: the job's, which the marks of its files repeat.
+        priority: the job's; among the orders of one worker, a higher one gets the device first.
+        alone: the worker is to have no other order meanwhile, since the job may be the one that
+            ended a worker before.
     """
 
     job: str
@@ -108,6 +111,8 @@ class Order:
     inputs: tuple[OrderInput, ...]
     work_dir: str
     tags: tuple[str, ...] = ()
+    priority: int = 0
+    alone: bool = False
 
     @property
     def image(self) -> OrderInput:
@@ -227,13 +232,19 @@ class ModelsLoaded:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """The start of a phase of a stage; a phase that lasts longer than `limit_s` counts as hung."""
+    """The start of a phase of a stage.
+
+    Attributes:
+        phase: `waiting` for the device, which another job of the worker has; `loading` a model;
+            `running`; `writing` files while another job may have the device.
+        limit_s: a phase that lasts longer counts as hung; None for one without a limit.
+    """
 
     kind: ClassVar[str] = "phase"
     job: str
     stage: str
     phase: str
-    limit_s: FiniteFloat
+    limit_s: FiniteFloat | None
     worker: str = ""
     memory: MemoryUse | None = None
 
@@ -343,6 +354,8 @@ class WorkerEnded:
         jobs: the jobs that it ran.
         reason: crash, timeout, poisoned, cancel, closed, or unready if the process ended before
             it was ready for any job.
+        cause: the job for whose sake the process was ended, of those that it ran; None if any of
+            them may have ended it, or none did.
     """
 
     kind: ClassVar[str] = "worker_ended"
@@ -350,6 +363,7 @@ class WorkerEnded:
     jobs: tuple[str, ...]
     reason: str
     detail: str
+    cause: str | None = None
 
 
 JobEvent = Phase | Progress | StageDone | JobDone | JobFailed

@@ -33,6 +33,8 @@ class RunningJob:
         if phase.stage != self.stage:
             self.stage, self.stage_since = phase.stage, time.monotonic()
             self.step = self.steps = 0
+        if self.phase == "waiting":
+            self.stage_since = time.monotonic()
         self.worker, self.phase = phase.worker, phase.phase
 
     def remaining_s(self, expected: Mapping[str, float]) -> float | None:
@@ -52,6 +54,8 @@ class RunningJob:
             return None if pace is None else pace * (1 - self.fraction)
         here = expected[self.stage]
         done = here * self.step / self.steps if self.steps else now - self.stage_since
+        if self.phase == "waiting":
+            done = 0.0
         stages = list(expected)
         after = stages[stages.index(self.stage) + 1 :]
         return max(here - done, 0.0) + sum(expected[stage] for stage in after)

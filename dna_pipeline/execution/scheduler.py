@@ -81,7 +81,10 @@ class Scheduler:
         self._config = config
         self._ledger = ledger
         self._look = look
-        self.order = ModelOrder(config.runtime.model_window_s, len(config.runtime.devices))
+        self.order = ModelOrder(
+            config.runtime.model_window_s,
+            len(config.runtime.devices) * config.runtime.jobs_per_worker,
+        )
         self.sources = SourceHolds(ledger, look)
         # That the device is back shows only when a job runs. So its jobs are released once, and
         # `device_lost` says when to release them again.

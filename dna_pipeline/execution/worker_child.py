@@ -7,7 +7,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from typing import Any
@@ -90,6 +90,8 @@ class WorkerSettings:
     the same time."""
     threads: int | None = None
     """Threads of its libraries on the CPU; None: as many as they choose."""
+    most_orders: int = 1
+    """Orders that it may have at once, from when it has its device; before that, one."""
 
     def environment(self) -> dict[str, str]:
         """Variables of its process that it does not have from its parent."""
@@ -98,24 +100,85 @@ class WorkerSettings:
         return dict.fromkeys(THREAD_VARIABLES, str(self.threads))
 
 
-def put_end(
-    put: Callable[[Event], None], worker: str, order: Order | Task | None, reason: str, why: str
+def put_ends(
+    put: Callable[[Event], None],
+    worker: str,
+    orders: Iterable[Order | Task],
+    reason: str,
+    why: str,
+    cause: str | None = None,
 ) -> None:
-    """Report the end of a worker and of the order that it had."""
+    """Report the end of a worker and of the orders that it had."""
+    jobs: list[str] = []
+    for order in orders:
+        if isinstance(order, Task):
+            put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
+        else:
+            jobs.append(order.job)
+    put(WorkerEnded(worker, tuple(jobs), reason, why, cause))
+
+
+def models_of(order: Order | Task) -> frozenset[str]:
+    """Names of the models that an order needs."""
     if isinstance(order, Task):
-        put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
-    put(WorkerEnded(worker, (order.job,) if isinstance(order, Order) else (), reason, why))
+        return frozenset({order.model} - {""})
+    names = (stage.params.get("model") for stage in order.stages)
+    return frozenset(name for name in names if name is not None)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a worker process has to do.
+
+    Attributes:
+        orders: number of its orders.
+        last_needs: the models that the last of them needs.
+        is_full: it may get no further one.
+    """
+
+    orders: int
+    last_needs: frozenset[str]
+    is_full: bool
+
+
+class _Given:
+    """An order that a worker process has, with its time limits.
+
+    Attributes:
+        detail: what the worker does for it, for a message.
+        deadline: time at which its phase counts as hung; None if that has no limit.
+        cancel_deadline: time by which it has to end, since it was cancelled.
+    """
+
+    def __init__(self, order: Order | Task) -> None:
+        self.order = order
+        self.stages = frozenset(s.id for s in order.stages) if isinstance(order, Order) else ()
+        self.detail = "before its first stage"
+        self.deadline: float | None = time.monotonic() + START_LIMIT_S
+        self.cancel_deadline: float | None = None
+
+    def enter(self, phase: Phase) -> None:
+        """Note the phase that it is in."""
+        self.deadline = None if phase.limit_s is None else time.monotonic() + phase.limit_s
+        self.detail = f"while {phase.phase} in stage {phase.stage}"
+
+    def why_over(self, now: float) -> str | None:
+        """The reason to end the worker for its sake: timeout or cancel; None if there is none."""
+        if self.deadline is not None and now > self.deadline:
+            return "timeout"
+        if self.cancel_deadline is not None and now > self.cancel_deadline:
+            return "cancel"
+        return None
 
 
 class Child:
-    """A running worker process and its current order.
+    """A running worker process and the orders that it has.
 
     The caller's thread and the reader thread both change the state, so `_lock` guards it. Each
     accepted order ends with exactly one event.
 
     Attributes:
         ending: why the process ends or has ended; None while it runs.
-        order: what it works on; None while it is idle.
         is_ready: it has its device.
 
     Raises:
@@ -132,12 +195,17 @@ class Child:
     ) -> None:
         self._name = name
         self._put = put
+        self._most_orders = settings.most_orders
         self._lock = threading.Lock()
         self._last_lines: deque[str] = deque(maxlen=3)
         """The last lines that the process wrote to standard error, its own log left out."""
         self.ending: str | None = None
         self.is_ready = False
+        self._cause: str | None = None
         self._fault = ""
+        self._given: dict[str, _Given] = {}
+        """Its orders by the ids of their jobs or tasks, the oldest first."""
+        self._kill_deadline: float | None = None
         self._begin(order)
         threads = settings.environment()
         self._process = ipc.spawn(module, WORKER_ENV | dict(os.environ) | threads)
@@ -178,37 +246,39 @@ class Child:
         return True
 
     def _begin(self, order: Order | Task) -> None:
-        self.order: Order | Task | None = order
-        stages = order.stages if isinstance(order, Order) else ()
-        self._stages = frozenset(stage.id for stage in stages)
-        self._detail = "before its first stage"
-        self._deadline: float | None = time.monotonic() + START_LIMIT_S
-        self._cancel_deadline: float | None = None
-        self._kill_deadline: float | None = None
+        self._given[_id_of(order)] = _Given(order)
+
+    def load(self) -> Load:
+        """What it has to do now."""
+        with self._lock:
+            orders = [given.order for given in self._given.values()]
+            most = self._most_orders if self.is_ready and self.ending is None else 1
+            is_alone = any(isinstance(order, Order) and order.alone for order in orders)
+            needs = models_of(orders[-1]) if orders else frozenset[str]()
+            return Load(len(orders), needs, is_alone or len(orders) >= most)
 
     def cancel(self, job: str) -> None:
         with self._lock:
-            if self._has(job) and self._cancel_deadline is None:
-                self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
+            given = self._given.get(job)
+            if given is not None and given.cancel_deadline is None:
+                given.cancel_deadline = time.monotonic() + CANCEL_GRACE_S
                 self._writer.send({"cancel": job})
 
     def yield_after_stage(self, job: str) -> None:
         with self._lock:
-            if self._has(job):
+            if job in self._given:
                 self._writer.send({"rest": job})
-
-    def _has(self, job: str) -> bool:
-        return isinstance(self.order, Order) and self.order.job == job
 
     def enforce_timeouts(self, now: float) -> None:
         with self._lock:
             if self._kill_deadline is not None:
                 if now > self._kill_deadline:
                     self._give_up()
-            elif self._deadline is not None and now > self._deadline:
-                self._end("timeout")
-            elif self._cancel_deadline is not None and now > self._cancel_deadline:
-                self._end("cancel")
+                return
+            for job, given in self._given.items():
+                if (reason := given.why_over(now)) is not None:
+                    self._end(reason, job)
+                    return
 
     def close(self, grace_s: float) -> None:
         with self._lock:
@@ -220,21 +290,35 @@ class Child:
             ipc.end(self._process, KILL_WAIT_S)  # limited: a driver can keep a killed process alive
         self._reader.join(KILL_WAIT_S)
 
-    def _end(self, reason: str) -> None:
-        """Kill the process; the caller holds the lock."""
+    def _end(self, reason: str, cause: str | None = None) -> None:
+        """Kill the process for the sake of that order; the caller holds the lock."""
         if self.ending is None:
-            self.ending = reason
+            self.ending, self._cause = reason, cause
             self._kill_deadline = time.monotonic() + UNKILLABLE_S
             self._process.kill()
 
     def _give_up(self) -> None:
-        """Report the end of the worker and of its order although the killed process still exists;
+        """Report the end of the worker and of its orders although the killed process still exists;
         the caller holds the lock. A driver that hangs can keep a killed process alive."""
         self._kill_deadline = None
         if self.ending is not None:
-            order, self.order = self.order, None
-            why = f"the worker was killed {self._detail} and does not end; its driver may hang"
-            put_end(self._put, self._name, order, self.ending, why)
+            detail = self._detail()
+            why = f"the worker was killed {detail} and does not end; its driver may hang"
+            put_ends(self._put, self._name, self._taken(), self.ending, why, self._cause)
+
+    def _taken(self) -> list[Order | Task]:
+        """Take all orders away from it; the caller holds the lock."""
+        orders = [given.order for given in self._given.values()]
+        self._given.clear()
+        return orders
+
+    def _detail(self) -> str:
+        """What it did when it ended, for a message; the caller holds the lock."""
+        if self._cause in self._given:
+            return self._given[self._cause].detail
+        if len(self._given) > 1:
+            return f"while it had {len(self._given)} orders"
+        return "".join(given.detail for given in self._given.values())
 
     def _watch(self, line: str) -> None:
         if line.strip() and not line.startswith("{"):  # the worker's own log
@@ -272,23 +356,27 @@ class Child:
         self._stderr.join(KILL_WAIT_S)
         with self._lock:  # `ending` is set, so later orders go to another worker
             self.ending = self.ending or "crash"
+            detail = self._detail()
             if not self.is_ready and self.ending in ("crash", "timeout"):
                 self.ending = "unready"
                 last_words = " | ".join(self._last_lines) or "it said nothing"
-                self._detail = f"before it was ready: {last_words}"
-            order, self.order = self.order, None
-        why = f"the worker {ipc.how_it_ended(code)} {self._fault}{self._detail}".strip()
-        put_end(self._put, self._name, order, self.ending, why)
+                detail = f"before it was ready: {last_words}"
+            orders = self._taken()
+        why = f"the worker {ipc.how_it_ended(code)} {self._fault}{detail}".strip()
+        put_ends(self._put, self._name, orders, self.ending, why, self._cause)
 
     def _check(self, event: Event) -> None:
-        """Raise PipeError for an event that does not belong to the order: of another job or stage,
-        or a second `ready`. The caller holds the lock, since `_give_up` may end the order."""
-        stage, order = getattr(event, "stage", None), self.order
-        if (job := getattr(event, "job", None)) is not None and not self._has(job):
+        """Raise PipeError for an event that does not belong to an order: of another job or stage,
+        or a second `ready`. The caller holds the lock, since `_give_up` may end the orders."""
+        stage, job = getattr(event, "stage", None), getattr(event, "job", None)
+        given = self._given.get(job or "")
+        if job is not None and (given is None or not isinstance(given.order, Order)):
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
-        if isinstance(event, TaskEnd) and not (isinstance(order, Task) and order.id == event.task):
-            raise ipc.PipeError(f"{event.kind} of a task that it was not given")
-        if stage is not None and stage not in self._stages:
+        if isinstance(event, TaskEnd):
+            task = self._given.get(event.task)
+            if task is None or not isinstance(task.order, Task):
+                raise ipc.PipeError(f"{event.kind} of a task that it was not given")
+        if stage is not None and given is not None and stage not in given.stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
         if isinstance(event, WorkerReady) and self.is_ready:
             raise ipc.PipeError("a second ready")
@@ -300,13 +388,16 @@ class Child:
             case WorkerReady():
                 self.is_ready = True
             case Phase():
-                self._deadline = time.monotonic() + event.limit_s
-                self._detail = f"while {event.phase} in stage {event.stage}"
-            case JobDone() | JobFailed() | TaskDone() | TaskFailed():
-                self._deadline = self._cancel_deadline = None
-                self.order = None
-                self._detail = ""
-                if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
-                    self._end("poisoned")
+                self._given[event.job].enter(event)
+            case JobDone() | JobFailed():
+                del self._given[event.job]
+            case TaskDone() | TaskFailed():
+                del self._given[event.task]
             case _:
                 pass
+        if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
+            self._end("poisoned", event.job if isinstance(event, JobFailed) else event.task)
+
+
+def _id_of(order: Order | Task) -> str:
+    return order.id if isinstance(order, Task) else order.job

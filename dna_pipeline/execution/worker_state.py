@@ -39,6 +39,8 @@ class WorkerState:
         device: the device that it is to use, as `runtime.device` has it.
         is_free: it may be given an order.
         models: all that it has or is loading.
+        orders: number of orders that it has.
+        last_needs: the models that the last of these needs.
         problem: the reason why it did not get its device; "" if it did, or has not tried yet.
     """
 
@@ -49,11 +51,15 @@ class WorkerState:
     is_free: bool
     models: tuple[LoadedModel, ...] = ()
     problem: str = ""
+    orders: int = 0
+    last_needs: frozenset[str] = frozenset()
 
     @property
     def model_names(self) -> frozenset[str]:
-        """Names of its models."""
-        return frozenset(model.name for model in self.models)
+        """Names of the models that it has when it has done its orders. Where a model has to be
+        loaded for them, it may push out all others."""
+        names = frozenset(model.name for model in self.models)
+        return names if self.last_needs <= names else self.last_needs
 
     def to_dict(self) -> dict[str, Any]:
         """The state in the form in which `status.json` shows it."""

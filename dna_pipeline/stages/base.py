@@ -10,12 +10,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, KeptParts, ModelCache
+
+T = TypeVar("T")
 
 Kind = Literal["image", "mesh"]
 
@@ -42,6 +44,16 @@ class ExtraFile:
 
     path: Path
     sha256: str
+
+
+class DeviceTurns(Protocol):
+    """Does some work when it is the job's turn to have the device."""
+
+    def __call__(self, work: Callable[[], T], /) -> T: ...
+
+
+def _at_once(work: Callable[[], T], /) -> T:
+    return work()
 
 
 @dataclass(slots=True)
@@ -71,6 +83,7 @@ class StageContext:
             it got. Never written.
         parts: parts of the work that were kept, and a place to keep them; None if the stage has to
             compute all of it.
+        turns: see `on_device`.
     """
 
     stage_id: str
@@ -87,6 +100,15 @@ class StageContext:
     model_facts: dict[str, Any] = field(default_factory=dict[str, Any])
     companions: dict[str, Path] = field(default_factory=dict[str, Path])
     parts: KeptParts | None = None
+    turns: DeviceTurns = _at_once
+
+    def on_device(self, work: Callable[[], T]) -> T:
+        """Do some work with the stage's model, which is loaded then; gives what it gives.
+
+        Other jobs have the device at other times. So reading, encoding and writing files, which
+        need none, belong outside. Only for stages with `asks_for_device`.
+        """
+        return self.turns(work)
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
@@ -107,6 +129,9 @@ class Stage(BaseModel, ABC):
     """Words that follow the stem in the names of the stage's files: `matte` in `cat.matte.png`. An
     id that is written there too must not be one of these words."""
     needs_model: ClassVar[bool] = True
+    asks_for_device: ClassVar[bool] = False
+    """True if `run` uses its model within `StageContext.on_device` alone. Another stage has the
+    device from the begin of its `run` to the end."""
     max_oom_retries: ClassVar[int] = 1
     """Most times that the stage is run again after memory ran out, each time with a
     `StageContext.low_memory_level` one higher; other models are unloaded before."""

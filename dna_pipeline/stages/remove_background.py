@@ -29,6 +29,7 @@ class RemoveBackground(Stage):
     type: ClassVar[str] = "remove_background"
     file_words: ClassVar[frozenset[str]] = frozenset({"matte"})
     weight: ClassVar[float] = 0.1
+    asks_for_device: ClassVar[bool] = True
 
     force: bool = Field(
         False, description="also cut an image that is cut out already, within what it shows"
@@ -84,15 +85,19 @@ class RemoveBackground(Stage):
 
         from dna_pipeline.media.matte import cut_out
 
-        assert self.model is not None, "checked when the pipeline was built"
-        matting: Matting = ctx.models.get(self.model)
         shown = _shown(image, transparency)
-        alpha = matting.alpha(shown, alpha_matting=self.alpha_matting)
-        if isinstance(matting, ReviewsMatte):
-            ctx.warnings += matting.remarks(shown, alpha)
+        alpha = ctx.on_device(lambda: self._alpha(shown, ctx))
         if image.mode == "RGBA":
             alpha = ImageChops.darker(alpha, image.getchannel("A"))
         return cut_out(image.convert("RGB"), alpha)
+
+    def _alpha(self, shown: Image.Image, ctx: StageContext) -> Image.Image:
+        assert self.model is not None, "checked when the pipeline was built"
+        matting: Matting = ctx.models.get(self.model)
+        alpha = matting.alpha(shown, alpha_matting=self.alpha_matting)
+        if isinstance(matting, ReviewsMatte):
+            ctx.warnings += matting.remarks(shown, alpha)
+        return alpha
 
 
 def _why_cut(transparency: Transparency) -> str:

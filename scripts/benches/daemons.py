@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,8 +16,14 @@ END_WITHIN_S = 30.0
 
 
 @contextmanager
-def started(config: Path) -> Generator[subprocess.Popen[bytes]]:
+def started(
+    config: Path, module: str | None = None, env: Mapping[str, str] | None = None
+) -> Generator[subprocess.Popen[bytes]]:
     """Start a daemon, wait for its first `status.json`, and end it when the block is left.
+
+    Args:
+        module: a module that is run with the configuration's path, in place of `watch`.
+        env: its environment; None for this one's.
 
     Raises:
         ValueError: the daemon ended or did not get ready; the text is the end of its log.
@@ -25,9 +31,12 @@ def started(config: Path) -> Generator[subprocess.Popen[bytes]]:
     status = config.parent / "outbox" / "status.json"
     status.unlink(missing_ok=True)
     log_file = config.parent / "daemon.log"
-    command = [sys.executable, "-m", "dna_pipeline", "--config", str(config), "watch"]
+    words = ["dna_pipeline", "--config", str(config), "watch"]
+    if module is not None:
+        words = [module, str(config)]
     with log_file.open("wb") as log:
-        daemon = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
+        command = [sys.executable, "-m", *words]
+        daemon = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=env)
     try:
         deadline = time.monotonic() + READY_WITHIN_S
         while not status.exists():

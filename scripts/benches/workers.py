@@ -10,23 +10,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
-from datetime import datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benches import options
+from benches import options, queue_times
 from benches.daemons import ROOT, started
-from dna_pipeline.ledger import store
-from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.ledger.store import Ledger
 
 CONFIG = """\
 version: 1
@@ -37,12 +31,6 @@ pipelines:
   restyle: [{{img2img: {{model: sd15, steps: {steps}, strength: 1.0, max_size: {side}}}}}]
 inboxes: [{{path: inbox, pipeline: restyle, settle_seconds: 0.3, sidecar_wait_seconds: 0}}]
 """
-
-_TIMES = """SELECT min(started_at), max(finished_at), count(*) FROM jobs
-    WHERE name LIKE ? AND status = 'completed'"""
-
-POLL_S = 0.1
-LIMIT_S = 900.0
 
 LOOP = "import sys; sys.path.insert(0, {scripts!r}); from benches.workers import loop; loop()"
 
@@ -63,7 +51,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Give the report. Raises `ValueError` if a job failed or the daemon did not go on."""
     with tempfile.TemporaryDirectory(prefix="dna-bench-") as name:
         root = Path(name)
-        models = args.models.absolute() if args.models else _small_models(root / "models")
+        models = (
+            args.models.absolute() if args.models else queue_times.small_models(root / "models")
+        )
         config = root / "pipeline.yaml"
         config.write_text(
             CONFIG.format(
@@ -85,15 +75,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _small_models(folder: Path) -> Path:
-    script = ROOT / "scripts" / "make_tiny_models.py"
-    command = [sys.executable, str(script), "--out", str(folder)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return folder
-
-
 def _take_turns(root: Path, args: argparse.Namespace) -> list[dict[str, float]]:
-    _wait(lambda: len(_loaded(root)) == args.workers, "the models are loaded")
+    queue_times.wait(lambda: len(_loaded(root)) == args.workers, "the models are loaded")
     _daemon_s(root, args.workers, "warm", args.side)
     loops = [_Loop(root, number, args) for number in range(args.workers)]
     turns: list[dict[str, float]] = []
@@ -115,14 +98,6 @@ def _take_turns(root: Path, args: argparse.Namespace) -> list[dict[str, float]]:
     return turns
 
 
-def _wait(is_done: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + LIMIT_S
-    while not is_done():
-        if time.monotonic() > deadline:
-            raise ValueError(f"in {LIMIT_S:g} s it did not come about that {what}")
-        time.sleep(POLL_S)
-
-
 def _loaded(root: Path) -> list[str]:
     """Names of the workers that have the model and wait for jobs."""
     status: dict[str, Any] = json.loads((root / "outbox" / "status.json").read_text())
@@ -137,33 +112,13 @@ def _daemon_s(root: Path, jobs: int, name: str, side: int) -> float:
     """Seconds from the start of the first of so many jobs to the end of the last."""
     from PIL import Image
 
-    _pause(root, "for the bench")
-    for number in range(jobs):
-        colour = (number * 7 % 256, sum(name.encode()) % 256, 90)
-        Image.new("RGB", (side, side), colour).save(root / "inbox" / f"{name}-{number:03}.png")
-    path = root / "data" / "ledger.db"
-    with closing(Queries(path)) as queries:
-        _wait(lambda: _counts(queries).get("queued", 0) == jobs, "the jobs are queued")
-        _pause(root, None)
-        _wait(lambda: not queries.has_open_jobs(), "the jobs are done")
-    with closing(sqlite3.connect(path)) as connection:
-        begun, ended, completed = connection.execute(_TIMES, (f"{name}-%",)).fetchone()
-    if completed < jobs:
-        raise ValueError(f"{jobs - completed} jobs did not complete")
-    return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
+    def drop() -> int:
+        for number in range(jobs):
+            colour = (number * 7 % 256, sum(name.encode()) % 256, 90)
+            Image.new("RGB", (side, side), colour).save(root / "inbox" / f"{name}-{number:03}.png")
+        return jobs
 
-
-def _counts(queries: Queries) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for status, _, number in queries.counts():
-        counts[status] = counts.get(status, 0) + number
-    return counts
-
-
-def _pause(root: Path, value: str | None) -> None:
-    ledger = Ledger(root / "data" / "ledger.db")
-    ledger.transact(lambda s: store.set_setting(s, "paused", value))
-    ledger.close()
+    return queue_times.daemon_s(root, drop, name)
 
 
 # --- bare loops ---
@@ -231,7 +186,8 @@ def loop() -> None:
 
     context = runner.WorkerContext(
         models=ModelCache(config.models, device), emit=note, is_cancelled=lambda _: False,
-        must_yield=lambda _: False, stage_timeout_s=LIMIT_S, release_memory=lambda: None,
+        must_yield=lambda _: False, stage_timeout_s=queue_times.LIMIT_S,
+        release_memory=lambda: None,
         fingerprint=fingerprints.of, environment=process.environment(device), data=config.data,
         licence=fingerprints.licence, hash_file=fingerprints.sha256,
     )  # fmt: skip

@@ -426,3 +426,17 @@ def bench(tmp_path: Path, plugin: Path) -> Iterator[Bench]:
     bench = Bench(tmp_path)
     yield bench
     bench.executor.close(5)
+
+
+@pytest.fixture
+def bench_of(tmp_path: Path, plugin: Path) -> Iterator[Callable[..., Bench]]:
+    """Makes a bench whose worker has further settings."""
+    benches: list[Bench] = []
+
+    def make(**settings: Any) -> Bench:
+        benches.append(Bench(tmp_path, **settings))
+        return benches[-1]
+
+    yield make
+    for bench in benches:
+        bench.executor.close(5)

@@ -55,7 +55,7 @@ INSIDE = {
     ],
     "execution": [
         "protocol disk_space conditions model_order",
-        "worker_state result_store",
+        "worker_state result_store suspects",
         "kept_requests worker_child",
         "estimate local_executor orders running_job source_holds",
         "scheduler local_workers",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import Event
 from dna_pipeline.execution.result_store import ResultStore
+from dna_pipeline.execution.worker.lanes import Direct, SameWork, Turns
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import ModelCache, Provider
 
@@ -43,3 +44,8 @@ class WorkerContext:
     """Results that jobs share; None if none are kept."""
     code: str = ""
     """SHA-256 of the program, `execution/worker/program.py: program_sha256`."""
+    device: Turns = field(default_factory=Direct)
+    """Turns of the jobs with the device."""
+    processor: Turns = field(default_factory=Direct)
+    """Turns of the jobs with models that compute on the CPU whatever the device is."""
+    same_work: SameWork = field(default_factory=SameWork)

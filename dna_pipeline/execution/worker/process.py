@@ -10,7 +10,10 @@ from __future__ import annotations
 import os
 import queue
 import threading
+import traceback
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +38,7 @@ from dna_pipeline.execution.result_store import ResultStore
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
 from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.lanes import Lane
 from dna_pipeline.execution.worker.program import program_sha256
 from dna_pipeline.execution.worker.recipes import ON_CPU
 from dna_pipeline.execution.worker_child import WorkerSettings
@@ -57,13 +61,21 @@ COMPILED = "compiled"
 """Folder below the data folder that keeps what torch compiled of models."""
 
 
+MOST_THREADS = 64
+"""More than the orders that any executor gives to one worker at once."""
+
+
 class Worker:
-    """Runs orders from one pipe, one after another. Another thread receives the messages."""
+    """Runs orders from one pipe, each on a thread of its own, as many at once as it is given; they
+    take turns with the device. Another thread receives the messages."""
 
     def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
         self.settings = settings
         self.out = out
         self.orders: queue.SimpleQueue[Order | Task] = queue.SimpleQueue()
+        self.under_way = 0
+        """Number of orders that have begun and not ended."""
+        self._lock = threading.Lock()
         self.cancelled: set[str] = set()
         self.yield_requests: set[str] = set()
 
@@ -97,7 +109,8 @@ class Worker:
         try:
             device = self._checked_device(models)
         except DeviceUnavailable as error:
-            return self._refuse_all(error)
+            self._refuse_all(error)
+            return
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
         context = WorkerContext(
@@ -121,15 +134,33 @@ class Worker:
             signer=_signer(self.settings.signing),
             store=self._store(),
             code=program_sha256(),
+            device=Lane("device", lambda: devices.make_current(device)),
+            processor=Lane("processor"),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
-        while True:
-            match self._next_order(context.models):
-                case Task() as task:
-                    tasks.run(task, context)
-                case order:
-                    runner.run(order, context)
+        threads = ThreadPoolExecutor(
+            MOST_THREADS, "order", initializer=devices.make_current, initargs=(device,)
+        )
+        for number in count():
+            order = self._next_order(context)
+            with self._lock:
+                self.under_way += 1
+            threads.submit(self._run, order, context, number)
+
+    def _run(self, order: Order | Task, context: WorkerContext, number: int) -> None:
+        """Do an order, on a thread of its own."""
+        try:
+            if isinstance(order, Task):
+                tasks.run(order, context)
+            else:
+                runner.run(order, context, number)
+        except BaseException:
+            # Nobody would hear of it, and wait for the order's end for ever.
+            traceback.print_exc()
+            os._exit(1)
+        with self._lock:
+            self.under_way -= 1
 
     def _store(self) -> ResultStore | None:
         if not self.settings.keeps_results:
@@ -156,14 +187,14 @@ class Worker:
             devices.self_test(device)
         return device
 
-    def _next_order(self, models: ModelCache) -> Order | Task:
+    def _next_order(self, context: WorkerContext) -> Order | Task:
         """Wait for an order. After `idle_unload_s` without one, unload the models and give the
         device's memory back."""
         while True:
             try:
                 return self.orders.get(timeout=self.settings.idle_unload_s or None)
             except queue.Empty:
-                if models.evict():
+                if self.under_way == 0 and context.models.evict():
                     release_memory()
 
     def _refuse_all(self, error: DeviceUnavailable) -> None:

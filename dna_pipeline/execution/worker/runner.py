@@ -5,8 +5,11 @@ from __future__ import annotations
 import errno
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
@@ -39,25 +42,37 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.device import memory_use
+from dna_pipeline.execution.worker.lanes import Turns
 from dna_pipeline.execution.worker.marking import Marking
 from dna_pipeline.execution.worker.recipes import Recipes
 from dna_pipeline.execution.worker.reuse import Reuse
+from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+
 PROGRESS_INTERVAL_S = 0.25
+
+WAITING = "waiting"
+"""The phase of a job that waits for the device, which another one has."""
 
 MEMORY_REMARK = "Memory ran out, so the other models were unloaded and this is try number"
 
 
-def run(order: Order, context: WorkerContext) -> None:
-    """Run the stages that are not done yet; emit exactly one JobDone or JobFailed at the end."""
+def run(order: Order, context: WorkerContext, number: int = 0) -> None:
+    """Run the stages that are not done yet; emit exactly one JobDone or JobFailed at the end.
+
+    Args:
+        number: of the order; of two jobs of equal priority that wait for the device, the one with
+            the lower number gets it first.
+    """
     current: list[str | None] = [None]
     try:
-        _Run(order, context, current).go()
+        _Run(order, context, current, number).go()
     except Exception as error:
         context.emit(_failed(order, current[0], error))
     else:
@@ -72,8 +87,11 @@ class _Run:
             an error.
     """
 
-    def __init__(self, order: Order, context: WorkerContext, current: list[str | None]) -> None:
+    def __init__(
+        self, order: Order, context: WorkerContext, current: list[str | None], number: int
+    ) -> None:
         self.order = order
+        self.rank = (-order.priority, number)
         self.context = context
         self.current = current
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
@@ -89,7 +107,7 @@ class _Run:
         self.marking.check_signer()
         is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
-            self._check_cancelled()
+            self.check_cancelled()
             folder = Path(self.order.work_dir, spec.id)
             # Once a stage runs again, the results of the stages after it are stale.
             is_stale = is_stale or not self._may_keep(spec, stage, folder)
@@ -126,20 +144,34 @@ class _Run:
         """Take the stage's result if it was computed before, or run the stage, again with less
         memory if memory runs out; the file that the next stage reads."""
         self.current[0] = spec.id
+        self.phase(spec, "reading")
         key = self.reuse.key(spec, stage)
-        _empty(folder)
-        if (reused := self.reuse.take(key, spec, stage, folder)) is not None:
-            self._finish(spec, reused, folder)
-            return folder / reused.artifacts[0].path
+        with self.context.same_work.alone(key, self.check_cancelled):
+            _empty(folder)
+            if (done := self.reuse.take(key, spec, stage, folder)) is not None:
+                self._finish(spec, done, folder)
+            else:
+                done = self._computed(spec, stage, source, folder, key)
+        return folder / done.artifacts[0].path
+
+    def _computed(
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, key: str | None
+    ) -> StageDone:
         level = 0
         while (done := self._try_stage(spec, stage, source, folder, level)) is None:
             level += 1
-            self._check_cancelled()
-            self.context.models.evict(*([] if stage.model is None else [stage.model]))
-            self.context.release_memory()
+            self.check_cancelled()
+            self.turns_of(stage).take(
+                partial(self._make_room, stage), self.rank, self.check_cancelled, _go_on
+            )
         if level == 0:  # with less memory, the bytes may be others
             self.reuse.keep(key, spec, done, folder)
-        return folder / done.artifacts[0].path
+        return done
+
+    def _make_room(self, stage: Stage) -> None:
+        """Unload the models that the stage does not need."""
+        self.context.models.evict(*([] if stage.model is None else [stage.model]))
+        self.context.release_memory()
 
     def _finish(self, spec: StageOrder, done: StageDone, folder: Path) -> None:
         """Report a stage whose files are in its work folder."""
@@ -167,8 +199,7 @@ class _Run:
         self, spec: StageOrder, stage: Stage, source: Path, folder: Path, level: int
     ) -> StageDone:
         _empty(folder)
-        self._prepare(spec, stage)
-        self._phase(spec, "running", self._preparation_s(stage))
+        use = _DeviceUse(self, spec, stage)
         recipe, parts = self.recipes.recipe(spec), self.reuse.parts(spec, stage)
         stage_context = StageContext(
             stage_id=spec.id,
@@ -182,29 +213,34 @@ class _Run:
             companions={file.role: Path(file.path) for file in self.recipes.companions_of(stage)},
             recipe=recipe if stage.metadata == "full" else {},
             parts=parts,
+            turns=use,
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
         started = time.monotonic()
-        files = stage.run(stage_context)
-        seconds = time.monotonic() - started
+        if stage.asks_for_device:
+            files = stage.run(stage_context)
+        else:
+            files = use(lambda: stage.run(stage_context))
+        seconds = time.monotonic() - started - use.not_counted_s
         if stage_context.model_facts and stage.model is not None:
             recipe["stages"][-1]["model"] |= stage_context.model_facts
         files = self.marking.mark(files, recipe, stage_context.warnings)
-        done = self._stage_done(spec, stage, files, seconds, stage_context)
+        place = stage_context.computed_on or use.place or self.recipes.place_of(stage)
+        done = self._stage_done(spec, stage, files, seconds, stage_context, place)
         if parts is not None and parts.origin is not None:
             done = replace(done, reused_from=parts.origin)
         self._finish(spec, done, folder)
         return done
 
-    def _prepare(self, spec: StageOrder, stage: Stage) -> None:
+    def prepare(self, spec: StageOrder, stage: Stage) -> None:
         """Load the stage's model if it is not, and let the stage prepare for it."""
         models = self.context.models
         if stage.model is None:
             return
         if models.is_loaded(stage.model) and stage.is_ready(models.get(stage.model)):
             return
-        self._phase(spec, "loading")
+        self.phase(spec, "loading")
         stage.prepare(models.get(stage.model))
 
     def _stage_done(
@@ -214,9 +250,9 @@ class _Run:
         files: list[Artifact],
         seconds: float,
         context: StageContext,
+        place: Device,
     ) -> StageDone:
         provider = None if stage.model is None else self.context.models.provider(stage.model)
-        place = context.computed_on or self.recipes.place_of(stage)
         return StageDone(
             job=self.order.job,
             stage=spec.id,
@@ -234,17 +270,24 @@ class _Run:
             stage_key=self.recipes.stage_key(spec, stage, context.extra_files),
         )
 
-    def _preparation_s(self, stage: Stage) -> float:
+    def preparation_s(self, stage: Stage) -> float:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""
         return self.context.models.provider(stage.model).preparation_s if stage.model else 0.0
 
-    def _phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
-        limit = self.context.stage_timeout_s + more_s
+    def phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
+        """Report the start of a phase of a stage; waiting for other jobs has no time limit."""
+        limit = None if phase == WAITING else self.context.stage_timeout_s + more_s
         memory = memory_use(self.context.models.device)
         self.context.emit(Phase(self.order.job, spec.id, phase, limit, memory=memory))
 
+    def turns_of(self, stage: Stage) -> Turns:
+        """The turns by which jobs use that stage's model."""
+        if stage.model is None or self.context.models.provider(stage.model).needs_device:
+            return self.context.device
+        return self.context.processor
+
     def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
-        self._check_cancelled()
+        self.check_cancelled()
         if not self.progress.take(time.monotonic()) and step < steps:
             return
         fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
@@ -252,9 +295,56 @@ class _Run:
         job, share = self.order.job, round(fraction, 4)
         self.context.emit(Progress(job, spec.id, step, steps, share, memory))
 
-    def _check_cancelled(self) -> None:
+    def check_cancelled(self) -> None:
         if self.context.is_cancelled(self.order.job):
             raise Cancelled("cancelled while it ran")
+
+
+class _DeviceUse:
+    """Gives a stage its turns with the device: see `StageContext.on_device`.
+
+    Attributes:
+        not_counted_s: seconds that passed while the stage waited for its turn and its model was
+            loaded, which are no part of its own time.
+        place: where its model computed in its last turn; None before the first one.
+    """
+
+    def __init__(self, job: _Run, spec: StageOrder, stage: Stage) -> None:
+        self._job = job
+        self._spec = spec
+        self._stage = stage
+        self._turns = job.turns_of(stage)
+        self._is_in_turn = False
+        self.not_counted_s = 0.0
+        self.place: Device | None = None
+
+    def __call__(self, work: Callable[[], T], /) -> T:
+        if self._is_in_turn:
+            return work()
+        asked = time.monotonic()
+        return self._turns.take(
+            partial(self._in_turn, work, asked),
+            self._job.rank,
+            self._job.check_cancelled,
+            lambda: self._job.phase(self._spec, WAITING),
+        )
+
+    def _in_turn(self, work: Callable[[], T], asked: float) -> T:
+        job, stage = self._job, self._stage
+        job.prepare(self._spec, stage)
+        job.phase(self._spec, "running", job.preparation_s(stage))
+        self.not_counted_s += time.monotonic() - asked
+        self._is_in_turn = True
+        try:
+            result = work()
+        finally:
+            self._is_in_turn = False
+        self.place = job.recipes.place_of(stage)
+        return result
+
+
+def _go_on() -> None:
+    """Say nothing of a short wait."""
 
 
 def _checked_image(order: Order) -> Path:

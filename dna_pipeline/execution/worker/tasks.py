@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import errno
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dna_pipeline.base.errors import DeviceUnavailable, JobError
 from dna_pipeline.execution.protocol import (
@@ -17,8 +18,12 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker import device
 from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.lanes import FIRST
 from dna_pipeline.execution.worker.runner import failure_of
+from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.device_errors import is_device_fault
+
+T = TypeVar("T")
 
 
 def run(task: Task, context: WorkerContext) -> None:
@@ -43,10 +48,9 @@ def _do(task: Task, context: WorkerContext) -> dict[str, Any]:
     """Do the task; give its facts."""
     match task.kind:
         case "self_test":
-            device.self_test(context.models.device)
-            return device.facts(context.models.device)
+            return _on_device(lambda: _tested(context.models.device), context)
         case "load_model":
-            context.models.get(task.model)
+            _on_device(lambda: context.models.get(task.model), context)
             return {}
         case "make_thumbnails":
             return {"failed": [order.source for order in task.thumbnails if not _make(order)]}
@@ -54,6 +58,16 @@ def _do(task: Task, context: WorkerContext) -> dict[str, Any]:
             assert task.sheet is not None
             _draw(task.sheet)
             return {}
+
+
+def _tested(place: Device) -> dict[str, Any]:
+    device.self_test(place)
+    return device.facts(place)
+
+
+def _on_device(work: Callable[[], T], context: WorkerContext) -> T:
+    """Do some work before the jobs that wait for the device, since people wait for a task."""
+    return context.device.take(work, FIRST, lambda: None, lambda: None)
 
 
 def _make(order: ThumbnailOrder) -> bool:

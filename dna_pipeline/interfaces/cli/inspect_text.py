@@ -200,6 +200,7 @@ def _worker(worker: WorkerInfo) -> str:
 def _running(job: Record) -> str:
     eta = "" if job["eta_s"] is None else f", {time_left(job['eta_s'])}"
     stage = f"{job['stage']}, " if job["stage"] else ""
+    stage += "waits for the device, " if job.get("phase") == "waiting" else ""
     step = f"step {job['step']} of {job['steps']}, " if job["steps"] else ""
     return f"{short(job['job'])} {job['name']}: {stage}{step}{job['fraction']:.0%}{eta}"
 

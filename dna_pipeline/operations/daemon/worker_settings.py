@@ -46,5 +46,6 @@ def _settings_of(config: Config, device: str, number: int, threads: int | None) 
         },
         number=number,
         threads=threads,
+        most_orders=runtime.jobs_per_worker,
         keeps_results=config.retention.reuse_bytes > 0,
     )  # fmt: skip

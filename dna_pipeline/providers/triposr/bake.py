@@ -45,16 +45,20 @@ def bake(
     size_px: int,
     chunk_size: int = 0,
     progress: Progress | None = None,
+    *,
+    on_device: Callable[[Callable[[], NDArray[np.uint8]]], NDArray[np.uint8]] = lambda work: work(),
 ) -> Baked:
     """Paint the mesh (n, 3), (m, 3) on a texture of size_px².
 
     Normals are smooth across seams. chunk_size: points asked for at once, 0 = the field's choice.
-    progress(done, 100) cancels by raising. Raises UnwrapError and NonFiniteField.
+    progress(done, 100) cancels by raising. on_device: calls what reads the field. Raises
+    UnwrapError and NonFiniteField.
     """
     layout = unwrap(vertices, faces, size_px, _share(progress, 0, _UNWRAP_PERCENT))
     corners = vertices[layout.vertex]
     texels = locate(corners, layout.texcoords, layout.faces, size_px)
-    colors = paint(field, texels.positions, chunk_size, _share(progress, _UNWRAP_PERCENT, 100))
+    painting = _share(progress, _UNWRAP_PERCENT, 100)
+    colors = on_device(lambda: paint(field, texels.positions, chunk_size, painting))
     normals = vertex_normals(vertices, faces)[layout.vertex]
     mesh = TexturedMesh(corners, layout.faces, normals, layout.texcoords, fill(texels, colors))
     used = float(texels.covered.mean())

@@ -94,11 +94,8 @@ class Drawing:
 
     def _draw(self, image: Image.Image, mask: Image.Image | None = None) -> Image.Image:
         """The picture as the model redraws it. Its remarks become warnings."""
-        assert self.stage.model is not None, "checked when the pipeline was built"
-        model: ImageToImage = self.ctx.models.get(self.stage.model)
-        request = self._request()
-        self.ctx.warnings += model.remarks(request)
-        result = model.redraw(image, replace(request, mask=mask), self.ctx.on_step)
+        request = replace(self._request(), mask=mask)
+        result = self.ctx.on_device(lambda: self._draw_by_model(image, request))
         self.ctx.warnings += result.info.pop("remarks", [])
         if names := result.info.pop("embeddings", []):
             self.ctx.model_facts["embeddings"] = [
@@ -106,6 +103,12 @@ class Drawing:
                 for name in names
             ]
         return result
+
+    def _draw_by_model(self, image: Image.Image, request: ImageToImageRequest) -> Image.Image:
+        assert self.stage.model is not None, "checked when the pipeline was built"
+        model: ImageToImage = self.ctx.models.get(self.stage.model)
+        self.ctx.warnings += model.remarks(request)
+        return model.redraw(image, request, self.ctx.on_step)
 
     def _request(self) -> ImageToImageRequest:
         assert isinstance(self.stage.seed, int), "made definite at intake"

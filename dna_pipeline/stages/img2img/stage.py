@@ -100,6 +100,7 @@ class Img2Img(Stage):
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
     companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
     authorship: ClassVar[Authorship] = "reworks"
+    asks_for_device: ClassVar[bool] = True
 
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")

@@ -13,6 +13,8 @@ from dna_pipeline.stages.base import Authorship, Kind, Stage, StageContext
 from dna_pipeline.stages.triposr import turntable
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from dna_pipeline.media.meshes.mesh import Mesh, TexturedMesh
     from dna_pipeline.providers.base import ImageToField
     from dna_pipeline.providers.triposr.field import Field as SceneField
@@ -65,6 +67,7 @@ class TripoSR(Stage):
         "render_resolution": "turntable_size",
     }
 
+    asks_for_device: ClassVar[bool] = True
     part: ClassVar[str] = "scene"
     part_params: ClassVar[frozenset[str]] = frozenset({"model", "foreground_ratio"})
 
@@ -181,9 +184,12 @@ class TripoSR(Stage):
         return progress
 
     def run(self, ctx: StageContext) -> list[Artifact]:
-        assert self.model is not None, "checked when the pipeline was built"
-        model: ImageToField = ctx.models.get(self.model)
-        field = self._field(ctx, model)
+        from dna_pipeline.media.images import load_image  # the daemon loads no decoder
+        from dna_pipeline.media.matte import framing
+
+        image = load_image(ctx.source, ctx.warnings)
+        ctx.warnings += framing(image)
+        field = ctx.on_device(lambda: self._field(ctx, image))
         chunk = self._chunk(ctx, field.chunk_size)
         mesh, facts = self._mesh(ctx, field, chunk)
         baked = self._baked(ctx, field, mesh, chunk, facts) if self._is_textured() else mesh
@@ -202,7 +208,7 @@ class TripoSR(Stage):
         size = turntable.Size(self.turntable_views, self.turntable_size, self.turntable_fps)
         progress = self._progress(ctx, "film")
         if self.turntable == "nerf":
-            return turntable.of_field(ctx, field, size, chunk, progress)
+            return ctx.on_device(lambda: turntable.of_field(ctx, field, size, chunk, progress))
         return turntable.of_mesh(ctx, mesh, size, progress)
 
     def _max_faces(self) -> int | None:
@@ -226,13 +232,11 @@ class TripoSR(Stage):
         placement = place(mesh.vertices, self.scale, self.origin)
         return export.write(mesh, ctx.path, self.formats, placement, facts=facts, recipe=ctx.recipe)
 
-    def _field(self, ctx: StageContext, model: ImageToField) -> SceneField:
-        from dna_pipeline.media.images import load_image  # the daemon loads no decoder
-        from dna_pipeline.media.matte import framing
+    def _field(self, ctx: StageContext, image: Image.Image) -> SceneField:
         from dna_pipeline.providers.triposr import scenes
 
-        image = load_image(ctx.source, ctx.warnings)
-        ctx.warnings += framing(image)
+        assert self.model is not None, "checked when the pipeline was built"
+        model: ImageToField = ctx.models.get(self.model)
         if ctx.parts is not None and isinstance(model, scenes.KeepsScenes):
             return scenes.field_of(model, image, self.foreground_ratio, ctx.parts)
         return model.field(image, foreground_ratio=self.foreground_ratio)
@@ -246,9 +250,12 @@ class TripoSR(Stage):
 
         progress = self._progress(ctx, "mesh")
         try:
-            extracted = surface.extract(
-                field, self.resolution, self.threshold, chunk, progress, level_set=self.level_set
-            )
+            extracted = ctx.on_device(
+                lambda: surface.extract(
+                    field, self.resolution, self.threshold, chunk, progress,
+                    level_set=self.level_set,
+                )
+            )  # fmt: skip
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
@@ -273,7 +280,9 @@ class TripoSR(Stage):
         progress = self._progress(ctx, "bake")
         size = self.texture_resolution
         try:
-            baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
+            baked = bake(
+                field, mesh.vertices, mesh.faces, size, chunk, progress, on_device=ctx.on_device
+            )
         except UnwrapError as error:
             raise UnwrapFailed(str(error)) from error
         except NonFiniteField as error:
@@ -328,7 +337,8 @@ def _decimated_mesh(
         ctx.warnings.append(
             f"The mesh was of {before} separate pieces, and is of {after} with {len(faces)} faces."
         )
-    fewer = Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
+    colors = ctx.on_device(lambda: surface.colors_at(field, vertices, chunk))
+    fewer = Mesh(vertices, faces, colors)
     require_finite(fewer)
     return fewer
 

@@ -334,6 +334,8 @@ class _Picture:
 def _stage_words(job: RunningJob) -> str:
     if job.stage is None:
         return "starting"
+    if job.phase == "waiting":
+        return f"{job.stage}, waits for the device"
     if job.phase == "loading":
         return f"{job.stage}, loading its model"
     return f"{job.stage}, step {job.step} of {job.steps}" if job.steps else job.stage

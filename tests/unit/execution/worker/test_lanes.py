@@ -1,0 +1,167 @@
+"""Jobs of one worker take turns with a model."""
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from dna_pipeline.base.errors import Cancelled
+from dna_pipeline.execution.worker.lanes import FIRST, Lane, Rank, SameWork
+
+WITHIN_S = 20.0
+
+
+def nothing() -> None: ...
+
+
+class Jobs:
+    """Threads that ask a lane for turns, and the order in which they got them."""
+
+    def __init__(self) -> None:
+        self.lane = Lane("tested")
+        self.done: list[str] = []
+        self.waits: list[str] = []
+        self.errors: list[BaseException] = []
+        self._threads: list[threading.Thread] = []
+
+    def ask(
+        self, name: str, rank: Rank, work: Callable[[], object] = nothing, check=nothing
+    ) -> None:
+        def turn() -> None:
+            work()
+            self.done.append(name)
+
+        def job() -> None:
+            try:
+                self.lane.take(turn, rank, check, lambda: self.waits.append(name))
+            except Exception as error:
+                self.errors.append(error)
+
+        thread = threading.Thread(target=job)
+        thread.start()
+        self._threads.append(thread)
+        until(lambda: not thread.is_alive() or self.lane._waiting or self.lane._is_busy)
+
+    def join(self) -> None:
+        for thread in self._threads:
+            thread.join(WITHIN_S)
+            assert not thread.is_alive()
+
+
+def until(predicate: Callable[[], object]) -> None:
+    deadline = time.monotonic() + WITHIN_S
+    while not predicate():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def held(jobs: Jobs) -> threading.Event:
+    """Give the first job a turn that lasts until the event is set."""
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go_on.wait(WITHIN_S)
+
+    jobs.ask("first", (0, 0), work)
+    assert begun.wait(WITHIN_S)
+    return go_on
+
+
+def test_a_higher_priority_comes_next_then_the_older_job():
+    jobs = Jobs()
+    go_on = held(jobs)
+    for name, rank in {"c": (0, 3), "b": (0, 2), "urgent": (-5, 9), "task": FIRST}.items():
+        jobs.ask(name, rank)
+        until(lambda n=name: n in jobs.waits)
+    go_on.set()
+    jobs.join()
+    assert jobs.done == ["first", "task", "urgent", "b", "c"]
+    assert jobs.waits == ["c", "b", "urgent", "task"]
+
+
+def test_a_cancelled_job_gives_up_its_turn():
+    jobs = Jobs()
+    go_on = held(jobs)
+    cancelled = threading.Event()
+
+    def check() -> None:
+        if cancelled.is_set():
+            raise Cancelled("cancelled while it waited")
+
+    jobs.ask("waiting", (0, 1), check=check)
+    until(lambda: jobs.waits)
+    cancelled.set()
+    until(lambda: jobs.errors)
+    assert jobs.done == []  # the first job still has its turn
+    go_on.set()
+    jobs.join()
+    assert jobs.done == ["first"]
+    assert isinstance(jobs.errors[0], Cancelled)
+
+
+def test_an_error_reaches_the_job_and_the_lane_goes_on():
+    lane = Lane("tested")
+
+    def fail() -> None:
+        raise ValueError("of the model")
+
+    with pytest.raises(ValueError, match="of the model"):
+        lane.take(fail, (0, 0), nothing, nothing)
+    assert lane.take(lambda: 7, (0, 1), nothing, nothing) == 7
+
+
+def test_a_turn_within_a_turn_is_part_of_it():
+    lane = Lane("tested")
+    inner = lane.take(
+        lambda: lane.take(threading.current_thread, (0, 9), nothing, nothing),
+        (0, 0), nothing, nothing,
+    )  # fmt: skip
+    assert inner.name == "tested"
+
+
+def test_all_turns_are_on_one_thread_that_was_prepared():
+    prepared: list[threading.Thread] = []
+    lane = Lane("tested", lambda: prepared.append(threading.current_thread()))
+    seen = {lane.take(threading.current_thread, (0, n), nothing, nothing) for n in range(3)}
+    assert seen == set(prepared)
+    assert len(prepared) == 1
+
+
+def test_the_time_of_turns_is_counted():
+    lane = Lane("tested")
+    lane.take(lambda: time.sleep(0.05), (0, 0), nothing, nothing)
+    lane.take(nothing, (0, 0), nothing, nothing)  # the first turn is counted by now
+    assert 0.05 <= lane.busy_s < WITHIN_S
+
+
+def test_equal_work_runs_one_after_another_and_other_work_beside_it():
+    work = SameWork()
+    entered: list[str] = []
+
+    def go(key: str) -> None:
+        with work.alone(key, nothing):
+            entered.append(key)
+
+    with work.alone("a", nothing):
+        threads = [threading.Thread(target=go, args=(key,)) for key in ("a", "b")]
+        for thread in threads:
+            thread.start()
+        threads[1].join(WITHIN_S)
+        assert entered == ["b"]
+    threads[0].join(WITHIN_S)
+    assert entered == ["b", "a"]
+
+
+def test_waiting_for_equal_work_can_be_given_up():
+    work = SameWork()
+
+    def check() -> None:
+        raise Cancelled("meanwhile")
+
+    with work.alone("a", nothing):
+        with pytest.raises(Cancelled), work.alone("a", check):
+            pass
+        with work.alone(None, check), work.alone(None, check):
+            pass
