@@ -26,7 +26,7 @@ CAMERA_DISTANCE, FOVY_DEG, ELEVATION_DEG, TARGET_HEIGHT = 5.4, 26.0, 7.0, 0.92
 KEY_LIGHT = np.array([0.62, -0.5, 0.78])
 FILL_LIGHT = np.array([0.5, 0.85, 0.3])
 BACKDROP = np.array([0.56, 0.66, 0.70])  # linear light, as all colours here
-SHADOW_DEPTH = 0.36
+SHADOW_DEPTH = 0.2
 FAR, HIT = 9.0, 4e-4
 SOFTNESS_PX = 1.2
 """Blur of a lens, as a deviation."""

@@ -285,15 +285,16 @@ class Dispatcher:
             case JobDone():
                 self._ledger.transact(lambda s: self._succeed(s, event.job))
                 failpoint("outcome-committed")
+                self._suspects.clear(event.job)
                 self._forget(event.job)
             case JobFailed():
                 self._on_failed(event)
+                self._suspects.clear(event.job)
                 self._forget(event.job)
 
     def _forget(self, job: str) -> None:
         """Note that a job is not at the executor any more."""
         del self.running[job]
-        self._suspects.clear(job)
         self.scheduler.order.note_end(job)
 
     def _note_memory(self, worker: str, memory: MemoryUse | None) -> None:
@@ -404,7 +405,7 @@ class Dispatcher:
                 self._on_job_ended_with_worker(self.running[job], event)
             self._forget(job)
         if is_unclear:
-            self._suspects.add(jobs)
+            self._suspects.add(event.jobs)
         elif event.reason == "crash" and event.jobs:
             self._suspects.convict(event.jobs[0])
 

@@ -1,0 +1,179 @@
+"""Jobs that are together in a worker, as the dispatcher and the ledger see their ends."""
+
+import queue
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Task, WorkerEnded
+from dna_pipeline.execution.worker_child import models_of
+from dna_pipeline.execution.worker_state import WorkerState
+from tests.played_workers import free_worker
+
+WORKER = "local-1"
+
+
+class RoomyWorker:
+    """Plays one worker that takes three orders at once."""
+
+    capacity = 3
+
+    def __init__(self) -> None:
+        self.inside: dict[str, Order] = {}
+        self.given: list[Order] = []
+        self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def submit(self, order: Order | Task) -> None:
+        assert isinstance(order, Order)
+        assert not any(other.alone for other in self.inside.values())
+        assert not (order.alone and self.inside)
+        self.inside[order.job] = order
+        self.given.append(order)
+
+    def workers(self) -> tuple[WorkerState, ...]:
+        last = list(self.inside.values())[-1:]
+        return (
+            replace(
+                free_worker(process=WORKER),
+                is_free=len(self.inside) < 3 and not any(o.alone for o in self.inside.values()),
+                orders=len(self.inside),
+                last_needs=models_of(last[0]) if last else frozenset(),
+            ),
+        )
+
+    def report(self, event: Event) -> None:
+        if isinstance(event, JobDone | JobFailed):
+            del self.inside[event.job]
+        self.reports.put(event)
+
+    def end(self, reason: str, cause: str | None = None) -> None:
+        """The worker ends with all its jobs."""
+        jobs, self.inside = tuple(self.inside), {}
+        self.reports.put(WorkerEnded(WORKER, jobs, reason, "the worker ended", cause))
+
+    def events(self) -> queue.SimpleQueue[Event]:
+        return self.reports
+
+
+class Played:
+    """The dispatcher over four jobs of a ledger, with that worker."""
+
+    def __init__(self, site: Any) -> None:
+        for name in ("a.png", "b.png", "c.png", "d.png"):
+            site.put(name)
+        site.settle()
+        self.site = site
+        self.worker = RoomyWorker()
+        self.dispatcher = Dispatcher(site.config, site.ledger, self.worker)  # type: ignore[arg-type]
+        self.go()
+
+    def go(self) -> None:
+        self.dispatcher.listen()
+        self.dispatcher.scheduler.review(keep_trying=True)
+        self.dispatcher.dispatch()
+
+    @property
+    def inside(self) -> list[str]:
+        return list(self.worker.inside)
+
+    def job(self, job: str) -> Any:
+        return next(row for row in self.site.jobs() if row.id == job)
+
+
+@pytest.fixture
+def played(site: Any) -> Played:
+    return Played(site)
+
+
+def test_each_job_is_committed_before_it_is_given_away(played: Played):
+    assert len(played.inside) == 3
+    statuses = {job.id: (job.status, job.attempt) for job in played.site.jobs()}
+    assert {statuses[job] for job in played.inside} == {("running", 1)}
+    assert sorted(statuses.values()).count(("queued", 0)) == 1
+
+
+def test_no_job_is_charged_when_any_may_be_the_cause_and_each_runs_alone_next(played: Played):
+    first, second, third = played.inside
+    played.worker.end("crash")
+    played.go()
+    for job in (first, second, third):
+        assert (played.job(job).crashes, played.job(job).hold) == (0, None)
+    assert played.inside == [first]
+    assert played.worker.given[-1].alone
+    played.go()
+    assert played.inside == [first], "nothing joins it"
+    played.worker.report(JobDone(first))
+    played.go()
+    assert played.inside == [second]
+    assert played.job(second).attempt == 1, "the attempt before was none"
+
+
+def test_the_job_that_ends_its_worker_alone_is_charged_and_frees_the_others(played: Played):
+    first, second, third = played.inside
+    played.worker.end("crash")
+    played.go()
+    assert played.inside == [first]
+    played.worker.end("crash")
+    played.go()
+    assert (played.job(first).crashes, played.job(first).hold) == (1, "retry_wait")
+    assert len(played.inside) == 3, "the others are together again"
+    assert {second, third} <= set(played.inside)
+    assert not any(order.alone for order in played.worker.inside.values())
+
+
+def test_a_suspect_waits_until_the_worker_has_no_other_job(played: Played):
+    first, second, third = played.inside
+    played.worker.report(JobDone(second))
+    played.worker.report(JobDone(third))
+    played.dispatcher.listen()
+    played.dispatcher.dispatch()  # the fourth job joins the first
+    fourth = played.inside[-1]
+    assert played.inside == [first, fourth]
+    played.worker.end("crash")
+    played.go()
+    assert played.inside == [first]
+    played.worker.report(JobDone(first))
+    played.go()
+    assert played.inside == [fourth]
+    assert played.worker.given[-1].alone
+    played.worker.report(JobDone(fourth))
+    played.dispatcher.listen()
+    assert not played.dispatcher.running
+
+
+@pytest.mark.parametrize("reason", ["timeout", "cancel"])
+def test_a_cause_that_is_known_is_charged_alone(played: Played, reason: str):
+    first, second, third = played.inside
+    played.worker.end(reason, cause=second)
+    played.go()
+    if reason == "cancel":
+        assert played.job(second).status == "cancelled"
+    else:
+        assert played.job(second).crashes == 1
+    for job in (first, third):
+        assert played.job(job).crashes == 0
+        assert job in played.inside
+    assert not any(order.alone for order in played.worker.inside.values())
+
+
+def test_a_fault_of_the_device_costs_only_the_job_that_met_it(played: Played):
+    first, second, third = played.inside
+    failure = {
+        "code": "stage_failed", "message": "", "detail": "CUDA error", "hint": "",
+        "retryable": False,
+    }  # fmt: skip
+    played.worker.report(JobFailed(second, failure, "s", poisoned=True, worker=WORKER))
+    played.worker.end("poisoned", cause=second)
+    played.go()
+    assert played.job(second).crashes == 1
+    assert [played.job(job).crashes for job in (first, third)] == [0, 0]
+    assert {first, third} <= set(played.inside)
+
+
+def test_a_daemon_that_closes_puts_all_back(played: Played):
+    jobs = played.inside
+    played.worker.end("closed")
+    played.dispatcher.drain()
+    assert {(played.job(job).status, played.job(job).crashes) for job in jobs} == {("queued", 0)}
