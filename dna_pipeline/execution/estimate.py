@@ -282,6 +282,8 @@ def _took(run: dict[str, Any], before: dict[str, Any], *, overlaps: bool = False
         overlaps: jobs of one worker overlap. What ended while the job ran took a part of its time
             then, so that its turn begins with that end.
     """
+    if run["batch_size"] > 1:  # all of them end at once
+        return run["seconds"] / run["batch_size"]
     begun: datetime | None = run["started_at"]
     ended: datetime | None = before.get("finished_at")
     if (ended is not None and run["job_id"] == before["job_id"]) or (

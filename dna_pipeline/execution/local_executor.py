@@ -97,7 +97,7 @@ class LocalExecutor:
 
     @property
     def capacity(self) -> int:
-        return self._settings.most_orders
+        return self._settings.capacity
 
     def workers(self) -> tuple[WorkerState, ...]:
         return (self.state(),)

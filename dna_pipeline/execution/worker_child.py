@@ -44,6 +44,10 @@ THREAD_VARIABLES = (
 NAMED = WorkerReady | ModelsLoaded | Phase | JobFailed | TaskDone
 """Events that say which process sent them."""
 
+BATCH_ON_CUDA = 4
+"""Most jobs that share a turn with a graphics card, if `runtime.batch_size` is auto. A CPU computes
+one picture as fast as each of several."""
+
 START_LIMIT_S = 1800.0
 """Time limit from an order to its first stage: meanwhile a worker starts, waits for another one
 that has outlived its daemon, checks its device, and reads large files for their hashes."""
@@ -91,7 +95,21 @@ class WorkerSettings:
     threads: int | None = None
     """Threads of its libraries on the CPU; None: as many as they choose."""
     most_orders: int = 1
-    """Orders that it may have at once, from when it has its device; before that, one."""
+    """Orders that it may have at once, from when it has its device; before that, one. Those that
+    share a turn with the device count as one."""
+    batch_size: int | None = 1
+    """Most img2img jobs that share a turn with the device; None to choose by the device."""
+
+    def most_together(self, device: str) -> int:
+        """Most jobs that share a turn with that device."""
+        if self.batch_size is not None:
+            return self.batch_size
+        return BATCH_ON_CUDA if device.startswith("cuda") else 1
+
+    @property
+    def capacity(self) -> int:
+        """Most orders that the worker may have at once on any device."""
+        return self.most_orders + self.most_together("cuda") - 1
 
     def environment(self) -> dict[str, str]:
         """Variables of its process that it does not have from its parent."""
@@ -128,7 +146,7 @@ def models_of(order: Order | Task) -> frozenset[str]:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a worker process has to do.
+    """The orders of a worker process, in short.
 
     Attributes:
         orders: number of its orders.
@@ -141,7 +159,7 @@ class Load:
     is_full: bool
 
 
-class _Given:
+class _Entry:
     """An order that a worker process has, with its time limits.
 
     Attributes:
@@ -195,7 +213,8 @@ class Child:
     ) -> None:
         self._name = name
         self._put = put
-        self._most_orders = settings.most_orders
+        self._settings = settings
+        self._most_orders = 1
         self._lock = threading.Lock()
         self._last_lines: deque[str] = deque(maxlen=3)
         """The last lines that the process wrote to standard error, its own log left out."""
@@ -203,7 +222,7 @@ class Child:
         self.is_ready = False
         self._cause: str | None = None
         self._fault = ""
-        self._given: dict[str, _Given] = {}
+        self._entries: dict[str, _Entry] = {}
         """Its orders by the ids of their jobs or tasks, the oldest first."""
         self._kill_deadline: float | None = None
         self._begin(order)
@@ -246,27 +265,27 @@ class Child:
         return True
 
     def _begin(self, order: Order | Task) -> None:
-        self._given[_id_of(order)] = _Given(order)
+        self._entries[_id_of(order)] = _Entry(order)
 
     def load(self) -> Load:
-        """What it has to do now."""
+        """The orders that it has now, in short."""
         with self._lock:
-            orders = [given.order for given in self._given.values()]
-            most = self._most_orders if self.is_ready and self.ending is None else 1
+            orders = [entry.order for entry in self._entries.values()]
+            most = self._most_orders if self.ending is None else 1
             is_alone = any(isinstance(order, Order) and order.alone for order in orders)
             needs = models_of(orders[-1]) if orders else frozenset[str]()
             return Load(len(orders), needs, is_alone or len(orders) >= most)
 
     def cancel(self, job: str) -> None:
         with self._lock:
-            given = self._given.get(job)
-            if given is not None and given.cancel_deadline is None:
-                given.cancel_deadline = time.monotonic() + CANCEL_GRACE_S
+            entry = self._entries.get(job)
+            if entry is not None and entry.cancel_deadline is None:
+                entry.cancel_deadline = time.monotonic() + CANCEL_GRACE_S
                 self._writer.send({"cancel": job})
 
     def yield_after_stage(self, job: str) -> None:
         with self._lock:
-            if job in self._given:
+            if job in self._entries:
                 self._writer.send({"rest": job})
 
     def enforce_timeouts(self, now: float) -> None:
@@ -275,8 +294,8 @@ class Child:
                 if now > self._kill_deadline:
                     self._give_up()
                 return
-            for job, given in self._given.items():
-                if (reason := given.why_over(now)) is not None:
+            for job, entry in self._entries.items():
+                if (reason := entry.why_over(now)) is not None:
                     self._end(reason, job)
                     return
 
@@ -304,21 +323,21 @@ class Child:
         if self.ending is not None:
             detail = self._detail()
             why = f"the worker was killed {detail} and does not end; its driver may hang"
-            put_ends(self._put, self._name, self._taken(), self.ending, why, self._cause)
+            put_ends(self._put, self._name, self._take_orders(), self.ending, why, self._cause)
 
-    def _taken(self) -> list[Order | Task]:
+    def _take_orders(self) -> list[Order | Task]:
         """Take all orders away from it; the caller holds the lock."""
-        orders = [given.order for given in self._given.values()]
-        self._given.clear()
+        orders = [entry.order for entry in self._entries.values()]
+        self._entries.clear()
         return orders
 
     def _detail(self) -> str:
-        """What it did when it ended, for a message; the caller holds the lock."""
-        if self._cause in self._given:
-            return self._given[self._cause].detail
-        if len(self._given) > 1:
-            return f"while it had {len(self._given)} orders"
-        return "".join(given.detail for given in self._given.values())
+        """The phase in which it ended, for a message; the caller holds the lock."""
+        if self._cause in self._entries:
+            return self._entries[self._cause].detail
+        if len(self._entries) > 1:
+            return f"while it had {len(self._entries)} orders"
+        return "".join(entry.detail for entry in self._entries.values())
 
     def _watch(self, line: str) -> None:
         if line.strip() and not line.startswith("{"):  # the worker's own log
@@ -361,7 +380,7 @@ class Child:
                 self.ending = "unready"
                 last_words = " | ".join(self._last_lines) or "it said nothing"
                 detail = f"before it was ready: {last_words}"
-            orders = self._taken()
+            orders = self._take_orders()
         why = f"the worker {ipc.how_it_ended(code)} {self._fault}{detail}".strip()
         put_ends(self._put, self._name, orders, self.ending, why, self._cause)
 
@@ -369,14 +388,14 @@ class Child:
         """Raise PipeError for an event that does not belong to an order: of another job or stage,
         or a second `ready`. The caller holds the lock, since `_give_up` may end the orders."""
         stage, job = getattr(event, "stage", None), getattr(event, "job", None)
-        given = self._given.get(job or "")
-        if job is not None and (given is None or not isinstance(given.order, Order)):
+        entry = self._entries.get(job or "")
+        if job is not None and (entry is None or not isinstance(entry.order, Order)):
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
         if isinstance(event, TaskEnd):
-            task = self._given.get(event.task)
+            task = self._entries.get(event.task)
             if task is None or not isinstance(task.order, Task):
                 raise ipc.PipeError(f"{event.kind} of a task that it was not given")
-        if stage is not None and given is not None and stage not in given.stages:
+        if stage is not None and entry is not None and stage not in entry.stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
         if isinstance(event, WorkerReady) and self.is_ready:
             raise ipc.PipeError("a second ready")
@@ -387,12 +406,14 @@ class Child:
         match event:
             case WorkerReady():
                 self.is_ready = True
+                together = self._settings.most_together(event.device)
+                self._most_orders = self._settings.most_orders + together - 1
             case Phase():
-                self._given[event.job].enter(event)
+                self._entries[event.job].enter(event)
             case JobDone() | JobFailed():
-                del self._given[event.job]
+                del self._entries[event.job]
             case TaskDone() | TaskFailed():
-                del self._given[event.task]
+                del self._entries[event.task]
             case _:
                 pass
         if isinstance(event, JobFailed | TaskFailed) and event.poisoned:

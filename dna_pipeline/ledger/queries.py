@@ -57,6 +57,7 @@ _ENDED = f"""SELECT {_JOB} FROM jobs JOIN (
         WHERE id > ? AND kind IN ('completed', 'failed', 'cancelled') GROUP BY +job_id
     ) ON job_id = jobs.id ORDER BY ended"""
 _STAGE_RUNS = """SELECT r.id, r.job_id, r.type, r.provider, r.params, r.device, r.dtype, r.seconds,
+    r.batch_size,
     r.finished_at, {reused_from}, j.started_at, d.width, d.height
     FROM stage_runs AS r JOIN jobs AS j ON j.id = r.job_id JOIN drops AS d ON d.id = j.drop_id
     WHERE r.id > max(?, (SELECT max(id) FROM stage_runs) - ?) ORDER BY r.id"""

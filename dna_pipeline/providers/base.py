@@ -233,6 +233,28 @@ class ImageToImage(Protocol):
 
 
 @runtime_checkable
+class RedrawsSeveral(Protocol):
+    """An `ImageToImage` that can redraw several pictures at once."""
+
+    def redraw_several(
+        self,
+        images: Sequence[Image.Image],
+        requests: Sequence[ImageToImageRequest],
+        on_step: StepCallback,
+    ) -> list[Image.Image | Exception]:
+        """As `redraw`, for pictures of one size, whose requests differ in prompts, textual
+        inversions and seed alone, and have neither a mask nor tiles.
+
+        Returns:
+            For each, the picture or what is wrong with it alone.
+
+        Raises:
+            As `redraw`, what is wrong with the whole call.
+        """
+        ...
+
+
+@runtime_checkable
 class Matting(Protocol):
     """Separates a subject from its background."""
 

@@ -7,7 +7,7 @@ with their constraints, units and defaults. Importing a stage's module imports n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, KeptParts, ModelCache
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 Kind = Literal["image", "mesh"]
@@ -49,11 +50,19 @@ class ExtraFile:
 class DeviceTurns(Protocol):
     """Does some work when it is the job's turn to have the device."""
 
-    def __call__(self, work: Callable[[], T], /) -> T: ...
+    def take(self, work: Callable[[], T]) -> T: ...
+
+    def share(self, key: Hashable, item: A, work: Callable[[Sequence[A]], Sequence[T]]) -> T: ...
 
 
-def _at_once(work: Callable[[], T], /) -> T:
-    return work()
+class AtOnce(DeviceTurns):
+    """Does all work at once, for a job that is alone."""
+
+    def take(self, work: Callable[[], T]) -> T:
+        return work()
+
+    def share(self, key: Hashable, item: A, work: Callable[[Sequence[A]], Sequence[T]]) -> T:
+        return work([item])[0]
 
 
 @dataclass(slots=True)
@@ -84,6 +93,7 @@ class StageContext:
         parts: parts of the work that were kept, and a place to keep them; None if the stage has to
             compute all of it.
         turns: see `on_device`.
+        batch_size: set by a stage whose work was shared: number of the jobs that shared it.
     """
 
     stage_id: str
@@ -100,7 +110,8 @@ class StageContext:
     model_facts: dict[str, Any] = field(default_factory=dict[str, Any])
     companions: dict[str, Path] = field(default_factory=dict[str, Path])
     parts: KeptParts | None = None
-    turns: DeviceTurns = _at_once
+    turns: DeviceTurns = field(default_factory=AtOnce)
+    batch_size: int = 1
 
     def on_device(self, work: Callable[[], T]) -> T:
         """Do some work with the stage's model, which is loaded then; gives what it gives.
@@ -108,7 +119,21 @@ class StageContext:
         Other jobs have the device at other times. So reading, encoding and writing files, which
         need none, belong outside. Only for stages with `asks_for_device`.
         """
-        return self.turns(work)
+        return self.turns.take(work)
+
+    def on_device_together(
+        self, key: Hashable, item: A, work: Callable[[Sequence[A]], Sequence[T]]
+    ) -> T:
+        """As `on_device`, for work that jobs of the same stage type and model, with an equal key,
+        may share.
+
+        Args:
+            item: what this job's part of the work is done with.
+            work: gets the items of some jobs, and gives something for each. What goes wrong with
+                one of them has to be a part of what it gives: an error ends the worker if there
+                are several.
+        """
+        return self.turns.share(key, item, work)
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""

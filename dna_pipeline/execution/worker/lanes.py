@@ -11,11 +11,12 @@ import heapq
 import math
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Hashable, Sequence
 from contextlib import contextmanager
 from itertools import count
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 POLL_S = 0.1
@@ -46,6 +47,24 @@ class Turns(Protocol):
         """
         ...
 
+    def share(
+        self,
+        key: Hashable,
+        item: A,
+        work: Callable[[Sequence[A]], Sequence[T]],
+        rank: Rank,
+        check: Callable[[], None],
+        on_wait: Callable[[], None],
+    ) -> T:
+        """Do some work for all jobs that wait with that key, in one turn; gives what it gives for
+        this job's item.
+
+        Args:
+            work: gets the items of the jobs, the one whose turn it is first, and gives something
+                for each. It must not raise if there are several: see `Lane`.
+        """
+        ...
+
 
 class Direct(Turns):
     """Does all work at once, for a single job."""
@@ -59,12 +78,31 @@ class Direct(Turns):
     ) -> T:
         return work()
 
+    def share(
+        self,
+        key: Hashable,
+        item: A,
+        work: Callable[[Sequence[A]], Sequence[T]],
+        rank: Rank,
+        check: Callable[[], None],
+        on_wait: Callable[[], None],
+    ) -> T:
+        return work([item])[0]
+
 
 class _Turn:
-    """Some work, and what came of it."""
+    """Some work, and what came of it.
 
-    def __init__(self, work: Callable[[], object]) -> None:
+    Attributes:
+        item: what the work is done with; several turns of one key are done with one call.
+    """
+
+    def __init__(
+        self, work: Callable[[Sequence[Any]], Sequence[object]], key: Hashable, item: object
+    ) -> None:
         self.work = work
+        self.key = key
+        self.item = item
         self.has_begun = False
         self.is_done = threading.Event()
         self.result: object = None
@@ -76,13 +114,24 @@ class Lane(Turns):
 
     Args:
         prepare: called on the thread before its first turn.
+        most_together: most jobs that may share a turn.
+        on_shared_error: called with an error of a turn that several jobs share, of which any may
+            be the cause; it must not return.
 
     Attributes:
         busy_s: seconds of all turns that have ended.
     """
 
-    def __init__(self, name: str, prepare: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        name: str,
+        prepare: Callable[[], None] = lambda: None,
+        most_together: int = 1,
+        on_shared_error: Callable[[BaseException], None] = lambda _: None,
+    ) -> None:
         self._prepare = prepare
+        self.most_together = most_together
+        self._on_shared_error = on_shared_error
         self._change = threading.Condition()
         self._waiting: list[tuple[Rank, int, _Turn]] = []
         self._numbers = count()
@@ -100,8 +149,24 @@ class Lane(Turns):
     ) -> T:
         if threading.current_thread() is self._thread:
             return work()  # within the job's own turn
-        result: list[T] = []
-        turn = _Turn(lambda: result.append(work()))
+        # A key of its own: nobody shares the turn.
+        return cast(T, self._done(_Turn(lambda _: [work()], object(), None), rank, check, on_wait))
+
+    def share(
+        self,
+        key: Hashable,
+        item: A,
+        work: Callable[[Sequence[A]], Sequence[T]],
+        rank: Rank,
+        check: Callable[[], None],
+        on_wait: Callable[[], None],
+    ) -> T:
+        return cast(T, self._done(_Turn(work, key, item), rank, check, on_wait))
+
+    def _done(
+        self, turn: _Turn, rank: Rank, check: Callable[[], None], on_wait: Callable[[], None]
+    ) -> object:
+        """Wait until the turn is done; gives or raises what came of it."""
         with self._change:
             must_wait = self._is_busy or bool(self._waiting)
             heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
@@ -111,13 +176,14 @@ class Lane(Turns):
         try:
             while not turn.is_done.wait(POLL_S):
                 self._give_up_if(check, turn)
-            if turn.error is not None:
-                raise turn.error
+            error, turn.error = turn.error, None
+            if error is not None:
+                raise error
+            return turn.result
         finally:
-            # The error's frames refer to this one, which would keep the error, and with it the
-            # memory that its frames hold, until garbage is collected.
-            del turn
-        return result[0]
+            # Its frames refer to this one: a reference from here would keep the error, and with it
+            # the memory that its frames hold, until garbage is collected.
+            error = None
 
     def _give_up_if(self, check: Callable[[], None], turn: _Turn) -> None:
         """Call `check` for a turn that has not begun, and give the turn up if that raises."""
@@ -141,15 +207,33 @@ class Lane(Turns):
             self._is_busy = False
             while not self._waiting:
                 self._change.wait()
-            _, _, turn = heapq.heappop(self._waiting)
-            self._is_busy = turn.has_begun = True
+            turns = self._next()
+            self._is_busy = True
         began = time.monotonic()
+        first = turns[0]
         try:
-            turn.work()
+            results = first.work([turn.item for turn in turns])
+            for turn, result in zip(turns, results, strict=True):
+                turn.result = result
         except BaseException as error:
-            turn.error = error
+            if len(turns) > 1:
+                self._on_shared_error(error)
+            first.error = error
         self.busy_s += time.monotonic() - began
-        turn.is_done.set()
+        for turn in turns:
+            turn.is_done.set()
+
+    def _next(self) -> list[_Turn]:
+        """Take the turn that comes next, and those that share it; the caller holds the lock."""
+        _, _, first = heapq.heappop(self._waiting)
+        others = [turn for _, _, turn in sorted(self._waiting, key=lambda e: e[:2])]
+        same = [turn for turn in others if turn.key == first.key]
+        turns = [first, *same[: self.most_together - 1]]
+        for turn in turns:
+            turn.has_begun = True
+        self._waiting = [entry for entry in self._waiting if not entry[2].has_begun]
+        heapq.heapify(self._waiting)
+        return turns
 
 
 class SameWork:

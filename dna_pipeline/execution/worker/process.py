@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
@@ -134,7 +134,12 @@ class Worker:
             signer=_signer(self.settings.signing),
             store=self._store(),
             code=program_sha256(),
-            device=Lane("device", lambda: devices.make_current(device)),
+            device=Lane(
+                "device",
+                lambda: devices.make_current(device),
+                self.settings.most_together(device.name),
+                _end_of_several,
+            ),
             processor=Lane("processor"),
         )
         # No job is charged for a worker that dies before this event.
@@ -156,7 +161,7 @@ class Worker:
             else:
                 runner.run(order, context, number)
         except BaseException:
-            # Nobody would hear of it, and wait for the order's end for ever.
+            # Nobody would hear of it, and the daemon would wait for the order's end for ever.
             traceback.print_exc()
             os._exit(1)
         with self._lock:
@@ -206,6 +211,13 @@ class Worker:
                 self.emit(TaskFailed(order.id, failure, poisoned=True))
                 continue
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def _end_of_several(error: BaseException) -> NoReturn:
+    """End the process: any of the jobs in the turn may be the cause, so the daemon lets each run
+    alone."""
+    traceback.print_exception(error)
+    os._exit(1)
 
 
 def _models_loaded(cached: Sequence[CachedModel]) -> ModelsLoaded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -49,10 +49,11 @@ from dna_pipeline.execution.worker.reuse import Reuse
 from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
-from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.base import DeviceTurns, Stage, StageContext
 
 log = structlog.get_logger()
 
+A = TypeVar("A")
 T = TypeVar("T")
 
 PROGRESS_INTERVAL_S = 0.25
@@ -164,7 +165,7 @@ class _Run:
             self.turns_of(stage).take(
                 partial(self._make_room, stage), self.rank, self.check_cancelled, _go_on
             )
-        if level == 0:  # with less memory, the bytes may be others
+        if level == 0 and done.batch_size == 1:  # else, the bytes may be others
             self.reuse.keep(key, spec, done, folder)
         return done
 
@@ -221,7 +222,7 @@ class _Run:
         if stage.asks_for_device:
             files = stage.run(stage_context)
         else:
-            files = use(lambda: stage.run(stage_context))
+            files = use.take(lambda: stage.run(stage_context))
         seconds = time.monotonic() - started - use.not_counted_s
         if stage_context.model_facts and stage.model is not None:
             recipe["stages"][-1]["model"] |= stage_context.model_facts
@@ -262,7 +263,7 @@ class _Run:
             params=stage.params(),
             device=place.name,
             dtype=place.dtype,
-            batch_size=1,
+            batch_size=context.batch_size,
             seconds=round(seconds, 3),
             warnings=context.warnings,
             environment=self.context.environment,
@@ -300,7 +301,7 @@ class _Run:
             raise Cancelled("cancelled while it ran")
 
 
-class _DeviceUse:
+class _DeviceUse(DeviceTurns):
     """Gives a stage its turns with the device: see `StageContext.on_device`.
 
     Attributes:
@@ -315,32 +316,64 @@ class _DeviceUse:
         self._stage = stage
         self._turns = job.turns_of(stage)
         self._is_in_turn = False
+        self._waits_since = 0.0
         self.not_counted_s = 0.0
         self.place: Device | None = None
 
-    def __call__(self, work: Callable[[], T], /) -> T:
+    def take(self, work: Callable[[], T]) -> T:
         if self._is_in_turn:
             return work()
-        asked = time.monotonic()
+        self._waits_since = time.monotonic()
+        job = self._job
         return self._turns.take(
-            partial(self._in_turn, work, asked),
-            self._job.rank,
-            self._job.check_cancelled,
-            lambda: self._job.phase(self._spec, WAITING),
+            partial(self._in_turn, work), job.rank, job.check_cancelled, self._wait
         )
 
-    def _in_turn(self, work: Callable[[], T], asked: float) -> T:
-        job, stage = self._job, self._stage
-        job.prepare(self._spec, stage)
-        job.phase(self._spec, "running", job.preparation_s(stage))
-        self.not_counted_s += time.monotonic() - asked
+    def share(self, key: Hashable, item: A, work: Callable[[Sequence[A]], Sequence[T]]) -> T:
+        """Have the turn alone if the order is to be alone, since an error of a shared turn is one
+        of each job in it."""
+        if self._job.order.alone or self._is_in_turn:
+            return self.take(lambda: work([item])[0])
+
+        def in_turn(shares: Sequence[tuple[_DeviceUse, A]]) -> Sequence[T]:
+            uses = [use for use, _ in shares]
+            self._job.prepare(self._spec, self._stage)
+            for use in uses:
+                use.begin()
+            results = work([item for _, item in shares])
+            for use in uses:
+                use.end()
+            return results
+
+        self._waits_since = time.monotonic()
+        job, whole = self._job, (self._spec.type, self._stage.model, key)
+        return self._turns.share(
+            whole, (self, item), in_turn, job.rank, job.check_cancelled, self._wait
+        )
+
+    def _wait(self) -> None:
+        self._job.phase(self._spec, WAITING)
+
+    def _in_turn(self, work: Callable[[], T]) -> T:
+        self._job.prepare(self._spec, self._stage)
+        self.begin()
         self._is_in_turn = True
         try:
             result = work()
         finally:
             self._is_in_turn = False
-        self.place = job.recipes.place_of(stage)
+        self.end()
         return result
+
+    def begin(self) -> None:
+        """Note that the stage's model is loaded, and its work begins."""
+        job, stage = self._job, self._stage
+        job.phase(self._spec, "running", job.preparation_s(stage))
+        self.not_counted_s += time.monotonic() - self._waits_since
+
+    def end(self) -> None:
+        """Note that the work is done."""
+        self.place = self._job.recipes.place_of(self._stage)
 
 
 def _go_on() -> None:

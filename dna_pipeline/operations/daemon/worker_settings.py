@@ -47,5 +47,6 @@ def _settings_of(config: Config, device: str, number: int, threads: int | None) 
         number=number,
         threads=threads,
         most_orders=runtime.jobs_per_worker,
+        batch_size=None if runtime.batch_size == "auto" else runtime.batch_size,
         keeps_results=config.retention.reuse_bytes > 0,
     )  # fmt: skip

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dna_pipeline.base.errors import (
     BlackImage,
     ContentFiltered,
+    JobError,
     NonFiniteOutput,
     OutOfMemory,
     ParameterInvalid,
@@ -35,6 +37,18 @@ DECODED_AGAIN = (
     "The picture came out wrong in {} ({}), so it was decoded once more with the VAE in float32."
 )
 TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
+
+
+@dataclass(frozen=True, slots=True)
+class _Conditioned:
+    """A picture to be redrawn, with the embeddings of both its prompts and the names of the textual
+    inversions in them; `number` is its place among those of one call."""
+
+    number: int
+    image: Image.Image
+    request: ImageToImageRequest
+    embeds: tuple[torch.Tensor, torch.Tensor]
+    used: list[str]
 
 
 class StableDiffusion:
@@ -77,7 +91,9 @@ class StableDiffusion:
             tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
             used = self._use_embeddings(request)
             with tiles, self._with_loras(request):
-                picture = self._picture(image, request, on_step)
+                one = _Conditioned(0, image, request, self._embeddings(request), used)
+                (decoded,), latents = self._run([one], on_step)
+                picture = self._finished(one, decoded, latents)
             picture.info |= {"embeddings": used} if used else {}
             return picture
         except Exception as error:
@@ -85,6 +101,52 @@ class StableDiffusion:
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
+
+    def redraw_several(
+        self,
+        images: Sequence[Image.Image],
+        requests: Sequence[ImageToImageRequest],
+        on_step: StepCallback,
+    ) -> list[Image.Image | Exception]:
+        """See `RedrawsSeveral`. Prompts of different lengths need calls of their own, so that none
+        is read with more empty blocks than alone."""
+        try:
+            with self._with_loras(requests[0]):
+                return self._pictures(images, requests, on_step)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _free_device_memory()
+            size = f"{len(images)} pictures of {images[0].width} x {images[0].height}"
+            raise OutOfMemory(f"{size}: {error}"[:500]) from error
+
+    def _pictures(
+        self,
+        images: Sequence[Image.Image],
+        requests: Sequence[ImageToImageRequest],
+        on_step: StepCallback,
+    ) -> list[Image.Image | Exception]:
+        results: dict[int, Image.Image | Exception] = {}
+        by_length: dict[int, list[_Conditioned]] = {}
+        for number, (image, request) in enumerate(zip(images, requests, strict=True)):
+            try:
+                used = self._use_embeddings(request)
+                embeds = self._embeddings(request)
+            except JobError as error:
+                results[number] = error
+                continue
+            one = _Conditioned(number, image, request, embeds, used)
+            by_length.setdefault(embeds[0].shape[1], []).append(one)
+        for group in by_length.values():
+            decoded, latents = self._run(group, on_step)
+            for at, (one, pixels) in enumerate(zip(group, decoded, strict=True)):
+                try:
+                    picture = self._finished(one, pixels, latents[at : at + 1])
+                    picture.info |= {"embeddings": one.used} if one.used else {}
+                    results[one.number] = picture
+                except JobError as error:
+                    results[one.number] = error
+        return [results[number] for number in range(len(images))]
 
     @contextmanager
     def _with_loras(self, request: ImageToImageRequest) -> Generator[None]:
@@ -172,27 +234,27 @@ class StableDiffusion:
                 self._conditioner.encode(prompt)
         return self._conditioner.pair(prompts["prompt"], prompts["negative_prompt"])
 
-    def _picture(
-        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
-    ) -> Image.Image:
-        result, latents = self._run(image, request, on_step)
+    def _finished(self, one: _Conditioned, decoded: Decoded, latents: torch.Tensor) -> Image.Image:
+        """The picture of what was decoded from those latents (1, 4, h, w)."""
         try:
-            return self._checked(result)
+            return self._checked(decoded)
         except (NonFiniteOutput, BlackImage) as error:
             if not decoding.is_worthwhile(self._pipeline, latents):
                 raise
             flaw = str(error)
-        pipeline = tiles.tiled(self._pipeline, image.size, request.tile)
+        pipeline = tiles.tiled(self._pipeline, one.image.size, one.request.tile)
         picture = self._checked(decoding.decode_in_float32(pipeline, latents))
         picture.info["remarks"] = [DECODED_AGAIN.format(self.computes_on.dtype, flaw)]
         return picture
 
     def _run(
-        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
-    ) -> tuple[Decoded, torch.Tensor]:
-        """The picture, and the latents that it was decoded from."""
+        self, group: Sequence[_Conditioned], on_step: StepCallback
+    ) -> tuple[list[Decoded], torch.Tensor]:
+        """The pictures, and the latents (n, 4, h, w) that they were decoded from. Each has noise of
+        its own, that of its seed."""
         import torch
 
+        request, size = group[0].request, group[0].image.size
         latents: list[torch.Tensor] = []
 
         def report(pipeline: Any, index: int, _time: object, tensors: Any) -> dict[str, Any]:
@@ -204,23 +266,29 @@ class StableDiffusion:
             return {}
 
         scheduler = make_scheduler(self._scheduler_config, request.sampler, request.schedule)
-        pipeline, mask = self._pipeline_for(request, image.size)
+        pipeline, mask = self._pipeline_for(request, size)
         pipeline.scheduler = scheduler
-        positive, negative = self._embeddings(request)
-        result = tiles.tiled(pipeline, image.size, request.tile)(
+        images = [one.image for one in group]
+        noises = [torch.Generator("cpu").manual_seed(one.request.seed) for one in group]
+        result = tiles.tiled(pipeline, size, request.tile)(
             **mask,
-            prompt_embeds=positive,
-            negative_prompt_embeds=negative,
-            image=image,
+            prompt_embeds=torch.cat([one.embeds[0] for one in group]),
+            negative_prompt_embeds=torch.cat([one.embeds[1] for one in group]),
+            image=images[0] if len(group) == 1 else images,
             num_inference_steps=request.steps,
             strength=request.strength,
             guidance_scale=request.guidance_scale,
-            generator=torch.Generator("cpu").manual_seed(request.seed),
+            generator=noises[0] if len(group) == 1 else noises,
             callback_on_step_end=report,
             callback_on_step_end_tensor_inputs=["latents"],
             output_type="np",
         )
-        return Decoded(result.images, any(result.nsfw_content_detected or [])), latents[0]
+        blocked: list[bool] = result.nsfw_content_detected or [False] * len(group)
+        decoded = [
+            Decoded(result.images[at : at + 1], bool(is_blocked))
+            for at, is_blocked in enumerate(blocked)
+        ]
+        return decoded, latents[0]
 
     def _pipeline_for(
         self, request: ImageToImageRequest, size: tuple[int, int]

@@ -10,15 +10,16 @@ from dna_pipeline.media.flat import flattened, resized
 from dna_pipeline.media.images import load_image
 from dna_pipeline.media.repaint_mask import MaskEdit, mask_of, region_of, transparency_of
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.stages.img2img import repaint
+from dna_pipeline.stages.img2img import repaint, together
 from dna_pipeline.stages.img2img.sizes import enlarged_size, fitted, with_alpha
 from dna_pipeline.stages.img2img.working_size import WorkingSize
 from dna_pipeline.weights.extra_files import EMBEDDING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from PIL import Image
 
-    from dna_pipeline.providers.base import ImageToImage
     from dna_pipeline.stages.base import StageContext
     from dna_pipeline.stages.img2img.stage import Img2Img
 
@@ -95,7 +96,7 @@ class Drawing:
     def _draw(self, image: Image.Image, mask: Image.Image | None = None) -> Image.Image:
         """The picture as the model redraws it. Its remarks become warnings."""
         request = replace(self._request(), mask=mask)
-        result = self.ctx.on_device(lambda: self._draw_by_model(image, request))
+        result = self._draw_by_model(image, request)
         self.ctx.warnings += result.info.pop("remarks", [])
         if names := result.info.pop("embeddings", []):
             self.ctx.model_facts["embeddings"] = [
@@ -105,10 +106,20 @@ class Drawing:
         return result
 
     def _draw_by_model(self, image: Image.Image, request: ImageToImageRequest) -> Image.Image:
+        piece = together.Piece(image, request, self.ctx.on_step)
+        key = together.key_of(image, request)
+        if key is None:
+            (outcome,) = self.ctx.on_device(lambda: self._redraw([piece]))
+        else:
+            outcome = self.ctx.on_device_together(key, piece, self._redraw)
+        self.ctx.batch_size = max(self.ctx.batch_size, outcome.batch_size)
+        self.ctx.warnings += outcome.remarks
+        return outcome.unwrap()
+
+    def _redraw(self, pieces: Sequence[together.Piece]) -> list[together.Outcome]:
+        """Redraw pieces of this job or of several."""
         assert self.stage.model is not None, "checked when the pipeline was built"
-        model: ImageToImage = self.ctx.models.get(self.stage.model)
-        self.ctx.warnings += model.remarks(request)
-        return model.redraw(image, request, self.ctx.on_step)
+        return together.redraw(self.ctx.models.get(self.stage.model), pieces)
 
     def _request(self) -> ImageToImageRequest:
         assert isinstance(self.stage.seed, int), "made definite at intake"

@@ -67,6 +67,8 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
         "max_attempts": 3,
         "stage_timeout_s": 1800,
         "idle_unload_s": 0,
+        "jobs_per_worker": 3,
+        "batch_size": 1,
         "model_window_s": 300,
         "pause_after_failures": 5,
         "preload": [],

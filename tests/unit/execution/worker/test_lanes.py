@@ -165,3 +165,58 @@ def test_waiting_for_equal_work_can_be_given_up():
             pass
         with work.alone(None, check), work.alone(None, check):
             pass
+
+
+def shared(lane: Lane, results: dict[str, object], key: str, name: str, number: int) -> None:
+    def work(items):
+        return [(item, len(items)) for item in items]
+
+    results[name] = lane.share(key, name, work, (0, number), nothing, nothing)
+
+
+def test_jobs_that_wait_with_one_key_share_a_turn():
+    jobs = Jobs()
+    jobs.lane.most_together = 3
+    go_on = held(jobs)
+    results: dict[str, object] = {}
+    asked = ["a1", "b2", "a3", "a4", "a5"]
+    threads = [
+        threading.Thread(target=shared, args=(jobs.lane, results, name[0], name, int(name[1])))
+        for name in asked
+    ]
+    for thread in threads:
+        thread.start()
+    until(lambda: len(jobs.lane._waiting) == len(asked))
+    go_on.set()
+    for thread in threads:
+        thread.join(WITHIN_S)
+    assert results == {
+        "a1": ("a1", 3), "a3": ("a3", 3), "a4": ("a4", 3), "b2": ("b2", 1), "a5": ("a5", 1),
+    }  # fmt: skip
+    jobs.join()
+
+
+def test_an_error_of_a_shared_turn_is_not_the_first_job_s():
+    seen: list[BaseException] = []
+    jobs = Jobs()
+    jobs.lane = Lane("tested", nothing, 2, seen.append)
+    go_on = held(jobs)
+
+    def fail(_items):
+        raise ValueError("of one of them")
+
+    def ask(number: int) -> None:
+        with pytest.raises(ValueError, match="of one of them"):
+            jobs.lane.share("k", number, fail, (0, number), nothing, nothing)
+
+    first = threading.Thread(target=ask, args=(1,))
+    second = threading.Thread(
+        target=lambda: jobs.lane.share("k", 2, fail, (0, 2), nothing, nothing)
+    )
+    for thread in (first, second):
+        thread.start()
+    until(lambda: len(jobs.lane._waiting) == 2)
+    go_on.set()
+    first.join(WITHIN_S)
+    second.join(WITHIN_S)
+    assert [str(error) for error in seen] == ["of one of them"]

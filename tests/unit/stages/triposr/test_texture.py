@@ -117,8 +117,8 @@ def test_the_preview_shows_the_texture(make: Make, monkeypatch: pytest.MonkeyPat
     """The field is white, red, green and blue; the texture is replaced by a plain blue one."""
     bake_it = bake.bake
 
-    def blue(*given: Any) -> bake.Baked:
-        baked = bake_it(*given)
+    def blue(*given: Any, **more: Any) -> bake.Baked:
+        baked = bake_it(*given, **more)
         texture = np.zeros_like(baked.mesh.texture)
         texture[..., 2] = 255
         return replace(baked, mesh=replace(baked.mesh, texture=texture))
@@ -180,7 +180,9 @@ def test_a_texture_that_nothing_shows_is_not_made(
 ) -> None:
     baked: list[int] = []
     bake_it = bake.bake
-    monkeypatch.setattr(bake, "bake", lambda *given: (baked.append(1), bake_it(*given))[1])
+    monkeypatch.setattr(
+        bake, "bake", lambda *given, **more: (baked.append(1), bake_it(*given, **more))[1]
+    )
     ctx = make(provider=Given(path=TINY))
     asked = {"bake_texture": True, "texture_resolution": 64, "preview": False, **shown}
     small = {"turntable_views": 1, "turntable_size": 16}
