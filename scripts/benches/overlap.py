@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +126,7 @@ def photograph(seed: str, side: int, kind: str = "whole") -> Image.Image:
         kind: `whole`; `faded`, with an alpha that grows from top to bottom; `object`, before a
             plain ground.
     """
-    from skimage import data
-
+    data: Any = import_module("skimage.data")
     picture = Image.fromarray(data.astronaut()).resize((side, side))
     if kind == "object":
         ground = Image.new("RGB", (side, side), (235, 235, 235))
@@ -231,16 +231,16 @@ def _plain_loop(root: Path, models: Path) -> Generator[Callable[[int], float]]:
 def loop() -> None:
     """Entry point of the plain loop: reads numbers of jobs, does them, writes their seconds."""
     import torch
-    from diffusers import EulerDiscreteScheduler, StableDiffusionImg2ImgPipeline
 
     from dna_pipeline.media.images import PNG_OPTIONS
 
     folder, out = Path(sys.argv[1]), sys.stdout
     sys.stdout = sys.stderr
-    pipeline: Any = StableDiffusionImg2ImgPipeline.from_pretrained(
+    diffusers: Any = import_module("diffusers")
+    pipeline = diffusers.StableDiffusionImg2ImgPipeline.from_pretrained(
         sys.argv[2], safety_checker=None, local_files_only=True
     )
-    pipeline.scheduler = EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.scheduler = diffusers.EulerDiscreteScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     for line in sys.stdin:
         begun = time.perf_counter()
