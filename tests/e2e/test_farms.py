@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -85,6 +86,23 @@ def test_what_a_wrong_row_and_a_wrong_range_answer(stage: Studio, table: Path):
         wrong = stage.cli("run", *arguments)
         assert (wrong.returncode, why in wrong.stderr) == (2, True), wrong.stderr
     assert rows_done(stage) == ["3"]
+
+
+FARM_WORDS = {
+    "<STARTFRAME>-<ENDFRAME>": "3-4", "#FRAMESPEC#": "3-4", "$FIRST-$LAST": "3-4", "102-201": "3-4"
+}  # fmt: skip
+
+
+def test_the_commands_of_the_farms_page(stage: Studio, table: Path):
+    text = (Path(__file__).parents[2] / "docs/farms.md").read_text(encoding="utf-8")
+    calls = re.findall(r"run --table (\S+\.csv) --rows ([^\s\"]+)", text)
+    assert {rows for _, rows in calls} == FARM_WORDS.keys()
+    assert len(calls) == 4
+    for _, rows in calls:
+        done = stage.cli("run", "--table", str(table), "--rows", FARM_WORDS[rows])
+        assert done.returncode == 0, done.stderr
+    assert rows_done(stage) == ["3", "4"]
+    assert "dna-pipeline submit chair.png table.png --wait" in text, "as in the next test"
 
 
 def test_submit_waits_for_its_jobs(stage: Studio, table: Path):

@@ -99,8 +99,8 @@ def _documents(inbox: Inbox, rows: Iterable[TableRow], sidecar: str | None) -> I
 
 def _among(files: Stats, paths: Sequence[str]) -> tuple[str, ...]:
     """The files that have one of these paths, whatever the form of their accents."""
-    wanted = set(map(nfc, paths))
-    return tuple(path for path in files if nfc(path) in wanted)
+    named = set(map(nfc, paths))
+    return tuple(path for path in files if nfc(path) in named)
 
 
 def _masks(inbox: Inbox, images: Sequence[str], pictures: Stats) -> list[str]:

@@ -77,7 +77,7 @@ def wait_for(config: Config, jobs: Sequence[str], *, prints: bool = True) -> dic
 
 
 def _why_waiting(progress: Progress) -> str:
-    """Why nothing goes on, as far as it is known; "" if nothing is known."""
+    """The reason why nothing goes on; "" if none is known."""
     if progress.daemon_missing_s:
         wait = duration(DAEMON_WAIT_S)
         return f"no daemon runs any more; `dna-pipeline watch` starts one (waiting for {wait})"
