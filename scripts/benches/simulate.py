@@ -15,7 +15,7 @@ import random
 import statistics
 import tempfile
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -273,7 +273,7 @@ class Simulation:
         self._dispatcher = Dispatcher(config, self._ledger, self.executor)
         window_s = config.runtime.model_window_s
         self._dispatcher.scheduler.order = ModelOrder(window_s, setting.workers, self._clock)
-        self.seconds_of: Counter[str] = Counter()
+        self.seconds_of: defaultdict[str, float] = defaultdict(float)
         self.per_job_ms: list[float] = []
         self._review_at = 0.0
         self.published = 0
