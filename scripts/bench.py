@@ -21,6 +21,7 @@ bench.py page --results 50000        the page in Chromium, with many people, bes
 bench.py reuse --scene robot.npz     a job whose results are kept, beside one that computes them
 bench.py overlap                     how busy the device is; jobs that overlap, beside others
 bench.py workers                     two workers of one thread, beside two bare loops
+bench.py simulate --workers 1000     a thousand simulated workers under the real dispatcher
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -59,6 +60,7 @@ BENCHES = {
     "reuse": "a job that takes kept results, or goes on from a kept scene",
     "overlap": "how busy the device is while jobs wait, and what overlapping jobs gain",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
+    "simulate": "the real dispatcher and ledger under many simulated workers, on a virtual clock",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

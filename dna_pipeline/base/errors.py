@@ -7,7 +7,7 @@
     ├── ServiceFailed            the system's service manager did not do it; exit status 1
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
-    │   └── SigningUnavailable  Hours  Paused  RetryWait
+    │   └── SigningUnavailable  Hours  Paused  RetryWait  OtherRows
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
         ├── MaskMissing  MaskUnreadable  MaskMismatch
@@ -95,6 +95,10 @@ class Paused(Hold):
 
 class RetryWait(Hold):
     code = "retry_wait"
+
+
+class OtherRows(Hold):
+    code = "other_rows"
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,12 +114,14 @@ class Dispatcher:
         Args:
             jobs: all running jobs, as `RunningJob.to_dict` gives them.
         """
-        listed = list(jobs)
+        by_worker: dict[str, list[dict[str, Any]]] = {}
+        for job in jobs:
+            by_worker.setdefault(job["worker"], []).append(job)
         return [
             {"dtype": None, "gpu": None}
             | state.to_dict()
             | self.workers.get(state.process, {})
-            | {"jobs": [job for job in listed if job["worker"] == state.process]}
+            | {"jobs": by_worker.get(state.process, [])}
             for state in self._executor.workers()
         ]
 

@@ -17,6 +17,7 @@ from dna_pipeline.base.errors import (
     DeviceUnavailable,
     DiskFull,
     Hours,
+    OtherRows,
     SigningUnavailable,
     WeightsMissing,
 )
@@ -92,7 +93,16 @@ class Scheduler:
         self._disk_retry = Throttle(DISK_RETRY_S)
         self._signing_retry = Throttle(SIGNING_RETRY_S)
         self._signer = signer_of(config)
+        self._only: frozenset[str] | None = None
+        """The only jobs that may start; None for all."""
         self.conditions = (
+            Condition(
+                OtherRows.code,
+                "status",
+                self._not_chosen,
+                Throttle(0.0),
+                lambda: self._only or (),
+            ),
             Condition(Hours.code, "inbox", self._hours_reason, Throttle(0.0)),
             Condition(WeightsMissing.code, "models", self._missing_weights, Throttle(0.0)),
             self.sources,
@@ -107,6 +117,11 @@ class Scheduler:
         self._device_losses = 0
         self._closed_inboxes: set[str] = set()
         """Inboxes outside their hours, whose jobs are all held already."""
+
+    def choose_only(self, jobs: frozenset[str] | None) -> None:
+        """Let only these jobs start, and hold the others when it is their turn; None: let all."""
+        self._only = jobs
+        self._ledger.transact(lambda s: holds.release(s, OtherRows.code))
 
     def claim(self, loaded: Sequence[Models] = (frozenset(),)) -> Job | None:
         """Claim the next job that may start, and hold all jobs whose turn comes before; None if
@@ -228,6 +243,11 @@ class Scheduler:
         return settings is not None and settings.hours_reason(utcnow()) is not None
 
     # --- reasons why a job has to wait, as sentences; None if there is none ---
+
+    def _not_chosen(self, job: Runnable) -> str | None:
+        if self._only is None or job.id in self._only:
+            return None
+        return "waits for the end of `dna-pipeline run --table`, which does its rows alone"
 
     def _hours_reason(self, job: Runnable) -> str | None:
         settings = self._config.inbox(job.inbox)

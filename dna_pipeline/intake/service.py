@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.schema import Config
+from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.intake.recovery import ClaimCleanup, give_back_orphan
@@ -17,7 +18,11 @@ from dna_pipeline.ledger.store import Ledger
 
 
 class IntakeService:
-    """Steps all inboxes in turn, from one thread."""
+    """Steps all inboxes in turn, from one thread.
+
+    Args:
+        inboxes: those to step; None for all of the configuration.
+    """
 
     def __init__(
         self,
@@ -25,6 +30,7 @@ class IntakeService:
         ledger: Ledger,
         cleanup: ClaimCleanup,
         look: Look = look_directly,
+        inboxes: Iterable[Inbox] | None = None,
     ) -> None:
         self._config = config
         self._ledger = ledger
@@ -37,7 +43,7 @@ class IntakeService:
         """True if, as of the last step, nothing will be claimed soon unless new files come."""
         self.inboxes = [
             InboxIntake(config, inbox, ledger, self._prober, cleanup, look)
-            for inbox in config.inboxes
+            for inbox in (config.inboxes if inboxes is None else inboxes)
         ]
 
     def recover(self) -> None:

@@ -178,6 +178,12 @@ def unfinished(session: Session) -> list[str]:
     return list(session.scalars(rows))
 
 
+def jobs_of_rows(session: Session, batch_id: str) -> list[str]:
+    """Return the ids of the jobs on which a batch's rows count, its own and earlier ones."""
+    rows = select(BatchRow.job_id).where(BatchRow.batch_id == batch_id)
+    return [job for job in session.scalars(rows.order_by(BatchRow.number)) if job is not None]
+
+
 def jobless_drops(session: Session, batch_id: str) -> list[Drop]:
     """Find a batch's drops without jobs: its own files, and images of skipped rows."""
     used = exists().where(Job.drop_id == Drop.id)

@@ -52,6 +52,7 @@ INSIDE = {
         "recovery",
         "inbox_intake",
         "service",
+        "table_intake",
     ],
     "execution": [
         "protocol disk_space conditions model_order",
@@ -65,7 +66,7 @@ INSIDE = {
         "tables sqlite",
         "engine health schema model_sets migrations",
         "store queries",
-        "states report_queries gallery_queries",
+        "states report_queries gallery_queries wait_queries",
         "drops",
         "queue",
         "holds requests overtaken latest receivers model_loads thumbnails",

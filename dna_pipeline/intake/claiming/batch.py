@@ -145,7 +145,11 @@ class BatchClaim:
 
 @dataclass(eq=False)
 class BatchClaimer:
-    """Claims the batches of one inbox."""
+    """Claims the batches of one inbox.
+
+    Without known files, nothing is remembered of the files of a batch: they stay where they lie for
+    others, who may do other rows of the same table. The inbox then has to keep its originals.
+    """
 
     _config: Config
     _ledger: Ledger
@@ -153,7 +157,7 @@ class BatchClaimer:
     _planner: Planner
     _claimer: Claimer
     _recorder: Recorder
-    _known_files: KnownFiles
+    _known_files: KnownFiles | None
     _prober: Prober
     _look: Look = look_directly
 
@@ -271,7 +275,7 @@ class BatchClaimer:
     def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
         """True if these very files, which stay in the inbox, failed with the same code before."""
         own_files = _own_files(candidate)
-        version = self._known_files.version(own_files[0])
+        version = self._version_before(own_files[0])
         stats_now = {path: stats[path] for path in own_files}
         return version is not None and (version.stats, version.error) == (stats_now, error.code)
 
@@ -405,9 +409,10 @@ class BatchClaimer:
     def _record(self, batch: BatchClaim) -> None:
         plan, stats = batch.plan, batch.stats
         entry = Entry(plan, batch.group, batch.row, self._versions(batch))
-        before = self._known_files.version(plan.file)
+        before = self._version_before(plan.file)
         entry.older = before.drop_id if before else None
-        if self._inbox.keeps:
+        entry.joins_open = self._known_files is None
+        if self._inbox.keeps and self._known_files is not None:
             hashes = {source: claim.sha256 or "" for source, claim in batch.by_source.items()}
             files = {source: companions_in(claim) for source, claim in batch.by_source.items()}
             key = self._planner.batch_version_key(plan, hashes, files)
@@ -439,9 +444,15 @@ class BatchClaimer:
 
     # --- known files ---
 
+    def _version_before(self, path: str) -> Version | None:
+        """Return the version of a file that was known last; None if there is none."""
+        return None if self._known_files is None else self._known_files.version(path)
+
     def _versions(self, batch: BatchClaim) -> dict[str, Version]:
         """Return known files that keep images of wrong rows and masks in the inbox."""
         plan = batch.plan
+        if self._known_files is None:
+            return {}
         right = (item for item in plan.items if item.error is None)
         named = ((source, plan.name) for item in right for source in item.named.values())
         images = {source.relative for source in batch.by_source if source.relative is not None}

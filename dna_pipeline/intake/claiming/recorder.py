@@ -30,6 +30,8 @@ class Entry:
         is_unchanged: True if a kept file asks for nothing new, so that its copy goes again.
         removed: result folders that are no longer in the outbox, if rows that were done before are
             skipped; None if all rows run.
+        joins_open: True if rows count on equal jobs that have not ended, even if all rows run: the
+            command that asks for them may have been cut off and given again.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Entry:
     older: str | None = None
     is_unchanged: bool = False
     removed: Collection[str] | None = None
+    joins_open: bool = False
 
     def keys(self) -> list[str]:
         """The dedup keys of its items."""
@@ -69,14 +72,18 @@ class Entry:
 
     def _done(self, session: Any) -> dict[str | None, str]:
         """Return the jobs that did before what rows ask for, by dedup key."""
-        if self.removed is None:
+        if self.removed is None and not self.joins_open:
             return {}
         return {
             key: before.job
             for key, before in batches.existing(session, self.keys()).items()
-            if before.status != "completed"
-            or (before.folder is not None and before.folder not in self.removed)
+            if before.status != "completed" or self._has_result(before)
         }
+
+    def _has_result(self, before: batches.Existing) -> bool:
+        """True if a row that a completed job did before is to be skipped."""
+        folder = before.folder
+        return self.removed is not None and folder is not None and folder not in self.removed
 
 
 def image_entry(planner: Planner, claim: Claim, plan: Plan) -> Entry:

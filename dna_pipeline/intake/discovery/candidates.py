@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from dna_pipeline.base.errors import JobError
+from dna_pipeline.config.row_numbers import ALL_ROWS, RowNumbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,7 @@ class Candidate:
         companions: further files of the image, such as a mask or a depth map: the role and the path
             of each. Of a batch, those of all its images.
         named: companions that its YAML or its table names by their paths; they stay in the inbox.
+        rows: the rows of the table that are asked for.
     """
 
     image: str | None
@@ -95,6 +97,7 @@ class Candidate:
     claimed_by_others: tuple[tuple[str, str], ...] = ()
     companions: tuple[tuple[str, str], ...] = ()
     named: tuple[str, ...] = ()
+    rows: RowNumbers = ALL_ROWS
 
     @property
     def paths(self) -> list[str]:

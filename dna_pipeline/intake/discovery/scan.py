@@ -124,6 +124,16 @@ def scan(
     return Scan(walk.files, walk.ignored, downloading)
 
 
+def look_up(inbox: Inbox, paths: Iterable[str]) -> dict[str, FileStat]:
+    """Find the images at some paths, by the rules of `scan`, without listing the inbox. An image
+    that a scan would not find is left out. Raises OSError as `scan`."""
+    walk = _Walk(inbox, inbox.path.stat().st_dev, {})
+    for relative in paths:
+        walk.look_up(relative)
+    downloading = walk.finish()
+    return {path: stat for path, stat in walk.files.items() if path not in downloading}
+
+
 def is_image_name(relative: str) -> bool:
     """True for the name of an image of a supported kind."""
     return _suffix(relative) in IMAGE_SUFFIXES

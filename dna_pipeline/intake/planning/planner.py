@@ -36,6 +36,7 @@ from dna_pipeline.config.batch import (
 )
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.problems import joined
+from dna_pipeline.config.row_numbers import RowNumbers
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, parse_table
@@ -248,7 +249,7 @@ class Planner:
         plan = Plan("table", folder, name, printable(name.rpartition(".")[0]), [])
         images = NamedImages(self._inbox, candidate, folder)
         if candidate.table is not None:
-            self._read_table(plan, images, document)
+            self._read_table(plan, images, document, candidate.rows)
         else:
             assert document is not None
             plan.kind, plan.text = "job_file", text or ""
@@ -265,12 +266,18 @@ class Planner:
         plan.companions = list(dict.fromkeys([*(s.mask for s in plan.sources if s.mask), *named]))
         return plan
 
-    def _read_table(self, plan: Plan, images: NamedImages, common: Document | None) -> None:
+    def _read_table(
+        self, plan: Plan, images: NamedImages, common: Document | None, chosen: RowNumbers
+    ) -> None:
         with (self._inbox.path / plan.file).open("rb") as file:
             content = parse_table(self._config.pipelines, plan.file, file.read(MAX_BYTES + 1))
         sources: dict[str, Source] = {}
+        # All rows are read, since copies by `count` are numbered behind the last one. The document
+        # of a copy has the number of the row that it comes from.
         rows = rows_of_table(content.rows, common)
-        plan.items = [_table_item(row, images, sources) for row in rows]
+        plan.items = [
+            _table_item(row, images, sources) for row in rows if row.document.line(()) in chosen
+        ]
         plan.dialect = content.dialect
 
     def row_error(

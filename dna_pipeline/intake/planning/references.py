@@ -7,7 +7,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox
 from dna_pipeline.base.naming import forms_of, printable
@@ -24,7 +23,8 @@ from dna_pipeline.config.image_paths import (
 )
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import parse_sidecar
-from dna_pipeline.config.tables import MAX_BYTES, is_table_name, parse_table
+from dna_pipeline.config.tables import MAX_BYTES, TableRow, is_table_name, parse_table
+from dna_pipeline.config.yaml12 import Document
 from dna_pipeline.intake.discovery.candidates import Reference, References, Unreadable
 from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
@@ -66,12 +66,11 @@ def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Refer
     look = cache(look)
     try:
         if is_table_name(path):
-            texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
-            images = [text for text in texts if isinstance(text, str)]
-            return _names(inbox, path, images, look, is_table=True)
+            images = images_in(read_table(inbox.path / path))
+            return references_to(inbox, path, images, look, is_table=True)
         document = parse_sidecar(job_rows.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
-            return _names(inbox, path, patterns_of(document), look, is_table=False)
+            return references_to(inbox, path, patterns_of(document), look, is_table=False)
         image = document.value.get("image")
         return _single(inbox, path, image, look) if isinstance(image, str) else None
     except JobError as error:
@@ -108,16 +107,23 @@ def companion_places(inbox: Inbox, path: str) -> list[list[Place]]:
         if not is_table_name(path):
             documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
         elif _may_name_companions(inbox.path / path):
-            documents = [row.document for row in _table(inbox.path / path)]
+            documents = [row.document for row in read_table(inbox.path / path)]
         else:
             return []
     except JobError:
         return []
+    return places_of_companions(inbox, path.rpartition("/")[0], documents)
+
+
+def places_of_companions(
+    inbox: Inbox, folder: str, documents: Iterable[Document]
+) -> list[list[Place]]:
+    """The possible places of each companion that documents of a folder of the inbox name."""
     texts = dict.fromkeys(text for document in documents for text in paths_in(document))
     options: list[list[Place]] = []
     for text in texts:
         with suppress(JobError):
-            options.append(places(inbox, path.rpartition("/")[0], text))
+            options.append(places(inbox, folder, text))
     return options
 
 
@@ -202,12 +208,19 @@ def escape_error(file: SourceRootFile) -> PathEscapesInbox:
     return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
 
-def _table(path: Path) -> list[Any]:
+def images_in(rows: Iterable[TableRow]) -> list[str]:
+    """The paths of images in the rows of a table, as written."""
+    texts = (row.document.value.get("image") for row in rows)
+    return [text for text in texts if isinstance(text, str)]
+
+
+def read_table(path: Path) -> list[TableRow]:
+    """The rows of a table, in which no stage is known yet. Raises `JobError` and OSError."""
     with path.open("rb") as file:
         return parse_table({}, path.name, file.read(MAX_BYTES + 1)).rows
 
 
-def _names(
+def references_to(
     inbox: Inbox, path: str, texts: Iterable[str], look: Look, *, is_table: bool
 ) -> References:
     """References to the images and globs that a job file or a table names.

@@ -33,6 +33,7 @@ from dna_pipeline.interfaces.cli.words import failure_text, hold_reason, short_p
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
+    from dna_pipeline.config.schema import Config
     from dna_pipeline.operations.daemon.loop import Daemon
     from dna_pipeline.operations.daemon.server_process import ServerProcess
     from dna_pipeline.operations.submit import Submission
@@ -118,6 +119,7 @@ def _daemon(
     *,
     console: bool = True,
     quiet: bool = False,
+    table: tuple[Path, str | None] | None = None,
 ) -> Daemon:
     """Make the daemon of `watch` or `run`, with its log, and let signals stop it.
 
@@ -125,14 +127,20 @@ def _daemon(
         server: the HTTP server that runs beside it.
         console: show the log on standard error, too.
         quiet: show only warnings and errors of it there.
+        table: a table and its rows, as written, that are done in the place of all else.
     """
     from dna_pipeline.base.logs import configure
     from dna_pipeline.operations.daemon.loop import Daemon
 
     require_utf8_names()
     config = load_to_write(context)
+    chosen = None
+    if table is not None:
+        from dna_pipeline.operations.table_runs import choose_rows
+
+        chosen = choose_rows(config, *table)
     configure(config.logs, console=console, quiet=quiet)
-    daemon = Daemon(config, server=server)
+    daemon = Daemon(config, server=server, table=chosen)
     _stop_on_signals(daemon)
     return daemon
 
@@ -164,23 +172,60 @@ def _stop_on_signals(daemon: Daemon, stopping: Callable[[], None] = lambda: None
         signal.signal(number, stop)
 
 
-def run(context: typer.Context, as_json: JsonOption = False) -> None:
+def run(
+    context: typer.Context,
+    table: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="TABLE", help="Do rows of this table, and nothing else; no file is moved."
+        ),
+    ] = None,
+    rows: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ROWS",
+            help="Which rows of it: 7, 101-200, 101-, -200 or 1-10,15; default: all. In CSV, the "
+            "names of the columns are row 1; in JSON Lines a row is a line.",
+        ),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
     """Take in what waits, work until nothing is runnable, and report."""
     from dna_pipeline.base.times import utcnow
     from dna_pipeline.operations.status import last_event, run_report
 
-    daemon = _daemon(context)
+    if table is None and rows is not None:
+        raise ConfigError("--rows: says which rows of a table; name it with --table")
+    daemon = _daemon(context, table=None if table is None else (table, rows))
     before, since = last_event(daemon.config), utcnow()
-    daemon.run(until_idle=True, report_waits=_say_waits)
+    if table is None:
+        daemon.run(until_idle=True, report_waits=_say_waits)
+    else:
+        _run_rows(daemon, prints=not (as_json or sys.stdout.isatty()))
     report = run_report(daemon.config, before, since, daemon.waiting)
+    has_failed = bool(report["failed"]) or any(batch["wrong"] for batch in report["batches"])
+    if table is not None:
+        from dna_pipeline.operations.table_runs import table_report
+
+        report["table"] = table_report(daemon)
+        has_failed = not report["table"]["all_completed"]
     if as_json:
         print_json(report)
     else:
         _print_report(report)
-    has_failed = bool(report["failed"]) or any(batch["wrong"] for batch in report["batches"])
     _leave_stuck_threads(daemon, int(has_failed))
     if has_failed:
         raise typer.Exit(1)
+
+
+def _run_rows(daemon: Daemon, *, prints: bool) -> None:
+    """Do the rows of the daemon's table, with lines of progress if `prints`."""
+    from dna_pipeline.interfaces.cli.farms import ProgressLines
+    from dna_pipeline.operations.table_runs import TableProgress
+
+    progress = TableProgress(daemon, ProgressLines().show if prints else lambda _: None)
+    daemon.run(until_idle=True, report_waits=_say_waits, observe=progress.observe)
+    progress.close()
 
 
 def _say_waits(waits: list[dict[str, Any]]) -> None:
@@ -219,6 +264,10 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"waiting: {clean(where)}: {clean(entry['reason'])}")
     for line in left_alone_lines(report):
         print(f"left alone: {clean(line)}")
+    if "table" in report:
+        from dna_pipeline.interfaces.cli.farms import print_table
+
+        print_table(report["table"])
 
 
 def submit(
@@ -237,6 +286,12 @@ def submit(
         Path | None,
         typer.Option(metavar="FILE", help="The mask of all these images, white is repainted."),
     ] = None,
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", help="Wait for their end, and print lines like `Progress: 37%` meanwhile."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
@@ -244,6 +299,9 @@ def submit(
     from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
+    if wait and not is_held(config.data):
+        text = f"--wait: no daemon runs on {config.data}, so nothing would do the jobs"
+        raise ConfigError(f"{text}; start `dna-pipeline watch` first, or leave out --wait")
     parameters = settings or []
     submissions = [(image, _submission(image, parameters, mask)) for image in images]
     if mask is not None and not mask.is_file():
@@ -252,11 +310,23 @@ def submit(
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:
-        print("\n".join(jobs))
+        print("\n".join(jobs), flush=True)
         is_run = is_held(config.data)
         say("the running daemon does them" if is_run else "`dna-pipeline watch` or `run` does them")
+    has_failed = wait and bool(jobs) and not _all_completed(config, jobs, prints=not as_json)
     if problems:
         raise ConfigError("\n".join(problems))
+    if has_failed:
+        raise typer.Exit(1)
+
+
+def _all_completed(config: Config, jobs: list[str], *, prints: bool) -> bool:
+    """Wait for the end of jobs and say how they ended; True if all are completed."""
+    from dna_pipeline.interfaces.cli.farms import print_outcomes, wait_for
+
+    outcomes = wait_for(config, jobs, prints=prints)
+    print_outcomes(outcomes)
+    return set(outcomes) == {"completed"}
 
 
 def _submission(image: str, settings: list[str], mask: Path | None) -> Submission:

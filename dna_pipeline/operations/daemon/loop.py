@@ -22,6 +22,8 @@ from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.local_workers import LocalWorkers
+from dna_pipeline.intake.planning.table_rows import TableRows
+from dna_pipeline.intake.table_intake import TableIntake
 from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.queries import Queries
@@ -58,6 +60,7 @@ class Daemon(DaemonParts):
 
     Args:
         server: the HTTP server that runs beside it; None if there is none.
+        table: rows of a table that `run` does in the place of all else; None for the inboxes.
     """
 
     def __init__(
@@ -65,8 +68,11 @@ class Daemon(DaemonParts):
         config: Config,
         executor: ExecutorFactory = LocalWorkers,
         server: ServerProcess | None = None,
+        table: TableRows | None = None,
     ) -> None:
-        super().__init__(config, executor, server)
+        super().__init__(config, executor, server, table)
+        self._has_chosen = False
+        """True once only the jobs of the table's rows may start."""
         self._stop = threading.Event()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
@@ -170,6 +176,9 @@ class Daemon(DaemonParts):
             yield
         finally:
             self._stop.set()
+            if self.table is not None:
+                with suppress(LedgerError):  # the next daemon lets the other jobs start, too
+                    self.dispatcher.scheduler.choose_only(None)
             if self.server is not None:
                 self.server.begin_end()
             self._intake_thread.stop()
@@ -257,7 +266,17 @@ class Daemon(DaemonParts):
         if self._takeover is not None and self._takeover.holds_back:
             self.dispatcher.dispatch(holds_back=True)
         else:
-            self.dispatcher.dispatch()
+            self.dispatcher.dispatch(holds_back=not self._has_chosen_jobs())
+
+    def _has_chosen_jobs(self) -> bool:
+        """True if it is known which jobs may start: all, or those of the table's rows, which have
+        to be taken in first."""
+        if not self._has_chosen and isinstance(self.intake, TableIntake):
+            if self.intake.jobs is None:
+                return False
+            self.dispatcher.scheduler.choose_only(self.intake.jobs)
+        self._has_chosen = True
+        return True
 
     def _settle_overtaken(self) -> None:
         """End held jobs whose sources are gone for good, as soon as the outbox can be reached."""

@@ -14,14 +14,16 @@ import structlog
 
 from dna_pipeline.base.errors import ConfigError, SigningUnavailable
 from dna_pipeline.base.reachability import FolderProbe
-from dna_pipeline.config.schema import Config
+from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.scheduler import signer_of
 from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
+from dna_pipeline.intake.planning.table_rows import TableRows
 from dna_pipeline.intake.service import IntakeService
+from dna_pipeline.intake.table_intake import TableIntake
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.ledger.queries import Queries
@@ -70,8 +72,11 @@ class DaemonParts:
     Attributes:
         config: that of the parts; a takeover replaces it.
         server: the HTTP server beside the daemon; None if there is none.
+        table: rows of a table that are taken in and done in the place of all else; None for
+            the inboxes.
     """
 
+    intake: IntakeService
     ledger: Ledger
     executor: Executor
     reporting: Reporting
@@ -81,10 +86,15 @@ class DaemonParts:
     """Start of the daemon."""
 
     def __init__(
-        self, config: Config, executor: ExecutorFactory, server: ServerProcess | None
+        self,
+        config: Config,
+        executor: ExecutorFactory,
+        server: ServerProcess | None,
+        table: TableRows | None = None,
     ) -> None:
         self.config = config
         self.server = server
+        self.table = table
         self._make_executor = executor
         self._probe = FolderProbe()
         self._look = self._probe.look
@@ -106,7 +116,12 @@ class DaemonParts:
 
     def _lock_kept(self, config: Config) -> None:
         """Lock the inboxes that keep their files. Raises `Locked`."""
-        self._kept.hold((inbox.name, inbox.path) for inbox in config.inboxes if inbox.keeps)
+        inboxes = self._watched_inboxes(config)
+        self._kept.hold((inbox.name, inbox.path) for inbox in inboxes if inbox.keeps)
+
+    def _watched_inboxes(self, config: Config) -> Sequence[Inbox]:
+        """The inboxes that are watched: none while rows of a table are done."""
+        return config.inboxes if self.table is None else ()
 
     def _start_parts(self, workers: Mapping[str, dict[str, Any]], started: datetime) -> None:
         """Make, recover and start the parts that depend on the configuration.
@@ -122,7 +137,7 @@ class DaemonParts:
         self._preload = Preload([], self.dispatcher)
         self.cleanup = Cleanup(self.config, self.ledger, look)
         self.kept_results = KeptResults(self.config)
-        self.intake = IntakeService(self.config, self.ledger, self.cleanup, self._kept.look)
+        self.intake = self._make_intake()
         self.batch_reports = BatchReports(
             self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
         )
@@ -135,12 +150,19 @@ class DaemonParts:
         self.model_loads = ModelLoads(self.ledger, self._queries, self.dispatcher)
         self.thumbnails = Thumbnails(self.config, self.ledger, self._queries, self.dispatcher, look)
         self._recover()
-        self._intake_thread = IntakeThread(self.intake, self.config.inboxes, look, self._wake.set)
+        watched = self._watched_inboxes(self.config)
+        self._intake_thread = IntakeThread(self.intake, watched, look, self._wake.set)
         self._heartbeat = self._make_heartbeat()
         self._heartbeat.start()
         self._intake_thread.start()
         if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
             log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
+
+    def _make_intake(self) -> IntakeService:
+        look = self._kept.look
+        if self.table is None:
+            return IntakeService(self.config, self.ledger, self.cleanup, look)
+        return TableIntake(self.config, self.ledger, self.cleanup, self.table, look)
 
     def _show(self, status: dict[str, Any]) -> None:
         """Hand the content of `status.json` on."""
@@ -157,7 +179,8 @@ class DaemonParts:
         return None if self.server is None else self.server.state.to_dict()
 
     def _make_heartbeat(self) -> Heartbeat:
-        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
+        inboxes = self._watched_inboxes(self.config)
+        places = [inbox.path for inbox in inboxes if not inbox.keeps]
         about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
         return Heartbeat(places, self.ledger.id, about, self._look)
 
@@ -173,7 +196,8 @@ class DaemonParts:
     def _make_folders(self) -> None:
         for folder in (self.config.data, self.config.work, self.config.outbox):
             make_folder(folder, self._look)
-        make_inboxes(self.config, self._watched_before(), self._look)
+        if self.table is None:
+            make_inboxes(self.config, self._watched_before(), self._look)
 
     def _watched_before(self) -> set[str]:
         """Give the names of the inboxes that a daemon with this data folder has watched before."""

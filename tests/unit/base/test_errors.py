@@ -20,7 +20,7 @@ out_of_memory worker_crashed stage_timeout source_missing cancelled
 
 HOLDS = """
 weights_missing disk_full outbox_unavailable inbox_unavailable device_unavailable hours paused
-retry_wait signing_unavailable
+retry_wait signing_unavailable other_rows
 """.split()  # noqa: SIM905
 
 
