@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Coroutine
 from typing import Any
 
 import structlog
-from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from dna_pipeline.base.errors import JobError
+from dna_pipeline.interfaces.web.routes import route_class
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.texts import Hide
 from dna_pipeline.interfaces.web.waiting import ClientGone, Held, JobFailed
@@ -181,20 +180,11 @@ def encodable(value: Any) -> Any:
     return value
 
 
-class OldRoute(APIRoute):
-    """A route that answers known errors in the shape of the old API."""
+def _answer_of(request: Request, error: Exception) -> Response | None:
+    site: Site = request.app.state.site
+    refusal = refusal_of(error, site.hide)
+    return None if refusal is None else response_of(refusal)
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handler = super().get_route_handler()
 
-        async def handle(request: Request) -> Response:
-            try:
-                return await handler(request)
-            except Exception as error:
-                site: Site = request.app.state.site
-                refusal = refusal_of(error, site.hide)
-                if refusal is None:
-                    raise
-                return response_of(refusal)
-
-        return handle
+OldRoute = route_class(_answer_of)
+"""A route that answers known errors in the shape of the old API."""

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any
-
 from fastapi import Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -12,6 +9,7 @@ from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
+from dna_pipeline.interfaces.web import routes
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.operations.lookup import sentence
@@ -52,22 +50,13 @@ async def answer_unrouted(request: Request, error: HTTPException) -> Response:
 def route_class(site: Site) -> type[APIRoute]:
     """A class of routes that show all foreseen errors to the person who looks."""
 
-    class Route(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handler = super().get_route_handler()
+    def answer_of(request: Request, error: Exception) -> Response | None:
+        if (answer := _status_and_text(error)) is None:
+            return None
+        status, text = answer
+        return _answer(request, status, site.hide(text))
 
-            async def handle(request: Request) -> Response:
-                try:
-                    return await handler(request)
-                except Exception as error:
-                    if (answer := _status_and_text(error)) is None:
-                        raise
-                    status, text = answer
-                    return _answer(request, status, site.hide(text))
-
-            return handle
-
-    return Route
+    return routes.route_class(answer_of)
 
 
 def _status_and_text(error: Exception) -> tuple[int, str] | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
 
 from dna_pipeline.base.errors import ConfigError, DiskFull, JobError
 from dna_pipeline.config.sentences import shown
+from dna_pipeline.interfaces.web import routes
 from dna_pipeline.interfaces.web.sdapi.answers import ErrorAnswer
 from dna_pipeline.interfaces.web.sdapi.plain_json import Json
 from dna_pipeline.interfaces.web.site import Site
@@ -81,22 +81,7 @@ def shaped(
 
 def route_class(site: Site) -> type[APIRoute]:
     """Make the class of routes whose errors have the shape of this API."""
-
-    class SdapiRoute(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-            handle = super().get_route_handler()
-
-            async def handle_shaped(request: Request) -> Response:
-                try:
-                    return await handle(request)
-                except Exception as error:
-                    if (answer := answer_of(error, site.hide)) is None:
-                        raise
-                    return answer
-
-            return handle_shaped
-
-    return SdapiRoute
+    return routes.route_class(lambda _, error: answer_of(error, site.hide))
 
 
 def answer_of(error: Exception, hide: Callable[[str], str]) -> Response | None:

@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 
+from dna_pipeline.interfaces.web import routes
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1.models import Problem
 from dna_pipeline.operations.lookup import sentence
@@ -79,22 +80,7 @@ def answers(*statuses: int) -> Answers:
 
 def route_class(site: Site) -> type[APIRoute]:
     """A class of routes that put all foreseen errors into the shape of this API."""
-
-    class Route(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handler = super().get_route_handler()
-
-            async def handle(request: Request) -> Response:
-                try:
-                    return await handler(request)
-                except Exception as error:
-                    if (answer := answer_of(error, site)) is None:
-                        raise
-                    return answer
-
-            return handle
-
-    return Route
+    return routes.route_class(lambda _, error: answer_of(error, site))
 
 
 def add_handlers(app: FastAPI, site: Site, others: Handler = http_exception_handler) -> None:
