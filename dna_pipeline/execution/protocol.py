@@ -341,8 +341,8 @@ class WorkerEnded:
     Attributes:
         worker: its name.
         jobs: the jobs that it ran.
-        reason: crash, timeout, poisoned, cancel, closed, or unready if the process ended before
-            it was ready for any job.
+        reason: crash, timeout, poisoned, cancel, closed, unready if the process ended before it
+            was ready for any job, or lost if the machine that it runs on was.
     """
 
     kind: ClassVar[str] = "worker_ended"

@@ -40,6 +40,7 @@ class WorkerState:
         is_free: it may be given an order.
         models: all that it has or is loading.
         problem: the reason why it did not get its device; "" if it did, or has not tried yet.
+        node: the machine of a Ray cluster that it is on; "" for this machine, or none yet.
     """
 
     name: str
@@ -49,6 +50,7 @@ class WorkerState:
     is_free: bool
     models: tuple[LoadedModel, ...] = ()
     problem: str = ""
+    node: str = ""
 
     @property
     def model_names(self) -> frozenset[str]:
@@ -60,6 +62,7 @@ class WorkerState:
         return {
             "worker": self.process, "state": self.state, "device": self.device,
             "models": [asdict(model) for model in self.models], "problem": self.problem or None,
+            "node": self.node or None,
         }  # fmt: skip
 
 

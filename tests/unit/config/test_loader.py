@@ -70,6 +70,8 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
         "model_window_s": 300,
         "pause_after_failures": 5,
         "preload": [],
+        "executor": "local",
+        "ray": {"address": "auto", "workers": 1, "work_dir": "shared"},
     }
     assert list(config.models) == ["sd15", "triposr", "matte"]
     assert config.models["sd15"].path == tmp_path / "data/models/sd-v1-5-local"
