@@ -31,7 +31,7 @@ LOST = "lost"
 """Reason of a worker's end whose node or actor was lost: its jobs are interrupted."""
 
 _RETURN = "return of"
-"""Begin of the names of the self-tests of workers whose actor is back."""
+"""Begin of the names of the tasks that start a worker whose actor is back."""
 
 
 class RayWorker:
@@ -189,12 +189,13 @@ class RayWorker:
             self._put_on(WorkerEnded(self._process, jobs, reason, why))
 
     def _arrive(self, node: str, process: str) -> None:
-        """Note that it has an actor. After a loss, its worker is started by a self-test: the event
-        that it is ready releases the jobs that wait for a device."""
+        """Note that it has an actor. After a loss, its worker is started by a task: the event that
+        it is ready releases the jobs that wait for a device. A card is tested by the way."""
         was_absent, self._absent = bool(self._absent), ""
         self._node, self._process = node, process
         if was_absent:
-            self.submit(Task(f"{_RETURN} {process}", "self_test"))
+            kind = "make_thumbnails" if self._device == "cpu" else "self_test"
+            self.submit(Task(f"{_RETURN} {process}", kind))
 
     def _take_event(self, message: ipc.Message) -> None:
         event = _event_of(message)

@@ -101,6 +101,8 @@ class Link:
         self._change = threading.Condition()
         self._epoch = 0
         self._session: Session | None = None
+        self._leftovers: list[str] = []
+        """Attempts of the last actor, whose folders the next one removes if it sees them."""
 
     def start(self) -> None:
         """Begin to look for a place for the worker."""
@@ -140,6 +142,7 @@ class Link:
             except FAULTS as error:
                 why = f"its actor on {session.node_name} was lost: {error}"
             session.actor.kill()
+            self._leftovers = [attempt.id for attempt in session.attempts.values()]
             self._end_epoch("lost", why)
 
     def _end_epoch(self, reason: str, why: str) -> None:
@@ -185,6 +188,8 @@ class Link:
     def _follow(self, session: Session) -> str:
         """Hand on the events of an actor as long as it lives; the reason why it is given up.
         Raises one of `FAULTS` if it is lost."""
+        for attempt in self._leftovers:
+            session.actor.start("forget", attempt)
         last = 0
         while True:
             answer: dict[str, Any] = session.actor.call(
