@@ -20,6 +20,7 @@ bench.py serve --jobs 1000000        the server: its answers, streams, uploads, 
 bench.py page --results 50000        the page in Chromium, with many people, beside the daemon
 bench.py reuse --scene robot.npz     a job whose results are kept, beside one that computes them
 bench.py workers                     two workers of one thread, beside two bare loops
+bench.py ray                         two Ray nodes of one core, beside bare actors on the same
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -57,6 +58,7 @@ BENCHES = {
     "page": "the page: a gallery of many results, its bytes, many people, the daemon's rate",
     "reuse": "a job that takes kept results, or goes on from a kept scene",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
+    "ray": "jobs a second of workers on Ray nodes, beside bare actors of the same work",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

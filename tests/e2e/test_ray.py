@@ -16,7 +16,6 @@ from PIL import Image
 
 from dna_pipeline.ledger.queries import Queries
 from tests.conftest import SCRIPTS, load_script
-from tests.ray_nodes import RayNodes, command_of, running_nodes, wait
 
 pytest.importorskip("ray")
 pytestmark = [
@@ -24,6 +23,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="Ray runs several nodes on Linux only"),
 ]
 stand_in = load_script("stand_in")
+ray_nodes = load_script("ray_nodes")
+wait = ray_nodes.wait
 
 CONFIG = """\
 version: 1
@@ -32,7 +33,8 @@ runtime:
   device: cpu
   threads_per_worker: 1
   ray: {{address: "{address}", workers: 2, work_dir: {work_dir}}}
-pipelines: {{two: [{{stand_in: {{id: first, seconds: 0.25}}}}, {{stand_in: {{id: last, seconds: 0.25}}}}]}}
+pipelines:
+  two: [{{stand_in: {{id: first, seconds: 0.25}}}}, {{stand_in: {{id: last, seconds: 0.25}}}}]
 inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_seconds: 0, name: in}}]
 """
 
@@ -40,7 +42,7 @@ inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_second
 class Yard:
     """A folder with an inbox, and a daemon that works on it."""
 
-    def __init__(self, root: Path, nodes: RayNodes, work_dir: str) -> None:
+    def __init__(self, root: Path, nodes: Any, work_dir: str) -> None:
         self.root = root
         self.inbox = root / "inbox"
         self.inbox.mkdir(parents=True)
@@ -104,8 +106,8 @@ class Yard:
 
 
 @pytest.fixture(scope="module")
-def nodes() -> Iterator[RayNodes]:
-    with running_nodes("one", "two") as nodes:
+def nodes() -> Iterator[Any]:
+    with ray_nodes.running_nodes("one", "two") as nodes:
         yield nodes
 
 
@@ -121,7 +123,7 @@ def check(yard: Yard, number: int) -> list[dict[str, Any]]:
 
 
 def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_not(
-    tmp_path: Path, nodes: RayNodes
+    tmp_path: Path, nodes: Any
 ):
     yard = Yard(tmp_path, nodes, "transfer")
     yard.drop(20)
@@ -137,7 +139,7 @@ def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_no
     assert any("was lost" in end["ended"] for end in ends)
 
 
-def test_jobs_of_a_node_that_is_gone_are_done_by_the_others(tmp_path: Path, nodes: RayNodes):
+def test_jobs_of_a_node_that_is_gone_are_done_by_the_others(tmp_path: Path, nodes: Any):
     yard = Yard(tmp_path, nodes, "shared")
     yard.drop(10)
     with yard.daemon():
