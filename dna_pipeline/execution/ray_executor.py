@@ -237,7 +237,9 @@ class _Bridge:
         self._process.stdout.close()
         self._writer.close()
         self._stderr.join(KILL_WAIT_S)
-        words = fault or " ".join(self._last_lines) or ipc.how_it_ended(code)
+        # One that could not connect says why. What Ray prints before an abort is for its makers.
+        words = " ".join(self._last_lines) if code > 0 else ""
+        words = fault or words or f"its process {ipc.how_it_ended(code)}"
         self._owner.bridge_ended(f"the connection to Ray ended: {words}")
 
 

@@ -17,7 +17,6 @@ from PIL import Image
 from dna_pipeline.ledger.queries import Queries
 from tests.conftest import SCRIPTS, load_script
 
-pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform != "linux", reason="Ray runs several nodes on Linux only"),

@@ -362,6 +362,18 @@ def test_one_wrong_line(told, cases):
         runtime.device: should list cpu, cuda or cuda:N, not 'auto'
     runtime: {device: [cuda, cpu, cuda:0]}
         runtime.device: lists cuda:0 twice; two workers would share its memory
+    runtime: {executor: ray}
+        runtime: `device` should be cuda or cpu with `executor: ray`, so that Ray knows
+        what a worker takes; `ray.workers` says how many there are
+    runtime: {executor: ray, device: [cpu, cpu]}
+        runtime: `device` should be cuda or cpu with `executor: ray`, so that Ray knows
+        what a worker takes; `ray.workers` says how many there are
+    runtime: {ray: {address: somewhere}}
+        runtime.ray.address: should be auto, or HOST:PORT of the cluster's head, not 'somewhere'
+    runtime: {ray: {workers: 0}}
+        runtime.ray.workers: should be from 1 to 64, not 0
+    runtime: {ray: {workdir: shared}}
+        unknown key 'runtime.ray.workdir'; did you mean 'work_dir'?
     runtime: {dtype: float61}
         runtime.dtype: should be 'auto', 'float32', 'float16' or 'bfloat16', not
         'float61'; did you mean 'float16'?
