@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -124,15 +124,15 @@ def name_of(process: psutil.Process) -> str:
 def wait(find: Callable[[], T | None], limit_s: float) -> T:
     """Wait until something is there."""
     deadline = time.monotonic() + limit_s
-    while not (found := find()):
+    while not (result := find()):
         if time.monotonic() > deadline:
             raise TimeoutError(f"it took more than {limit_s:g} s")
         time.sleep(0.05)
-    return found
+    return result
 
 
 @contextmanager
-def running_nodes(*names: str) -> Iterator[RayNodes]:
+def running_nodes(*names: str) -> Generator[RayNodes]:
     """A cluster with these nodes, each with one core."""
     scripts = Path(__file__).resolve().parent
     paths = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]

@@ -41,7 +41,7 @@ FAULTS = (Lost, Refused, OSError, Damaged, ValueError)
 
 
 class Cluster(Protocol):
-    """What a link asks of the cluster."""
+    """The part of the cluster that a link uses, so that tests can play one."""
 
     def make_actor(self, worker: str, process: str) -> Actor:
         """Ask Ray for a new actor. Raises `Lost`."""
