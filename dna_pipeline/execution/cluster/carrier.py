@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import structlog
 
 from dna_pipeline.base.errors import DiskFull, Failure, InboxUnavailable, SourceMissing
-from dna_pipeline.base.files import sha256_file
+from dna_pipeline.base.files import remove_tree, sha256_file
 from dna_pipeline.execution.cluster import files
 from dna_pipeline.execution.cluster.relay import EVENTS
 from dna_pipeline.execution.protocol import JobFailed, Order, StageDone
@@ -115,6 +115,11 @@ class Carrier:
             failure = Failure(DiskFull.code, "", f"{error.filename or folder}: {error.strerror}")
             return JobFailed(done.job, failure.to_dict(), done.stage, hold=True)
         return None
+
+    def forget(self, attempt: str) -> None:
+        """Remove the folder of an attempt whose actor was lost, if it is in reach."""
+        if self._attempts is not None:
+            remove_tree(self._attempts / attempt, ignore_errors=True)
 
     def _fetch_again_if_damaged(
         self, actor: Actor, attempt: Attempt, done: StageDone, folder: Path

@@ -143,6 +143,8 @@ class Link:
                 why = f"its actor on {session.node_name} was lost: {error}"
             session.actor.kill()
             self._leftovers = [attempt.id for attempt in session.attempts.values()]
+            for attempt in self._leftovers:
+                self._carrier.forget(attempt)
             self._end_epoch("lost", why)
 
     def _end_epoch(self, reason: str, why: str) -> None:
