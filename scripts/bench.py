@@ -22,6 +22,7 @@ bench.py reuse --scene robot.npz     a job whose results are kept, beside one th
 bench.py overlap                     how busy the device is; jobs that overlap, beside others
 bench.py workers                     two workers of one thread, beside two bare loops
 bench.py simulate --workers 1000     a thousand simulated workers under the real dispatcher
+bench.py ray                         two Ray nodes of one core, beside bare actors on the same
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -61,6 +62,7 @@ BENCHES = {
     "overlap": "how busy the device is while jobs wait, and what overlapping jobs gain",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
     "simulate": "the real dispatcher and ledger under many simulated workers, on a virtual clock",
+    "ray": "jobs a second of workers on Ray nodes, beside bare actors of the same work",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from dna_pipeline.config.file_parts import (  # noqa: E402
     PathsSpec,
+    RaySpec,
     RetentionSpec,
     RuntimeSpec,
     ServeSpec,
@@ -109,6 +110,7 @@ def _pipeline_file() -> Iterator[str]:
     sections = {
         "paths": PathsSpec,
         "runtime": RuntimeSpec,
+        "runtime.ray": RaySpec,
         "retention": RetentionSpec,
         "c2pa": SigningSpec,
     }

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -26,8 +26,9 @@ from dna_pipeline.base.files import Artifact, write_bytes
 from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.execution.local_workers import LocalWorkers
-from dna_pipeline.execution.worker_child import WorkerSettings
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.local_executor import Executor
+from dna_pipeline.operations.daemon.executors import make_executor
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
 from dna_pipeline.stages import registry
@@ -67,8 +68,8 @@ def trace(stage_id: str) -> bytes:
     return f"\n{stage_id}".encode()
 
 
-def _executor(settings: Sequence[WorkerSettings], wake: Callable[[], None]) -> LocalWorkers:
-    return LocalWorkers(settings, wake, module="stand_in")
+def _executor(config: Config, wake: Callable[[], None]) -> Executor:
+    return make_executor(config, wake, module="stand_in")
 
 
 def daemon(config_file: Path, *, until_idle: bool) -> None:

@@ -6,7 +6,7 @@ import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -15,6 +15,7 @@ from pydantic import (
     ConfigDict,
     Field,
     JsonValue,
+    model_validator,
 )
 
 if TYPE_CHECKING:
@@ -107,6 +108,37 @@ class PathsSpec(Spec):
     )
 
 
+def _cluster(text: str) -> str:
+    if text != "auto" and not re.fullmatch(_CLUSTER, text):
+        raise ValueError("should be auto, or HOST:PORT of the cluster's head")
+    return text
+
+
+_CLUSTER = r"[\w.-]+:[0-9]{1,5}|\[[0-9A-Fa-f:]+\]:[0-9]{1,5}"
+
+
+class RaySpec(Spec):
+    """`runtime.ray:`, with `executor: ray`."""
+
+    address: Annotated[str, AfterValidator(_cluster)] = Field(
+        default="auto",
+        description="the cluster; auto: the one that `ray start` has this machine join; else "
+        "HOST:PORT of its head. This machine has to be part of it",
+        json_schema_extra={"pattern": f"^(auto|{_CLUSTER})$", "values": "auto, or HOST:PORT"},
+    )
+    workers: Annotated[int, Field(ge=1, le=_MAX_WORKERS)] = Field(
+        default=1,
+        description="number of workers in the whole cluster; with `device: cuda`, each takes a "
+        "card, with `device: cpu` as many cores as it has threads",
+    )
+    work_dir: Literal["shared", "transfer"] = Field(
+        default="shared",
+        description="shared: all machines see the data folder and the inboxes, at the same paths; "
+        "transfer: images and results are carried by Ray, and each machine has models of its own "
+        "at the same paths",
+    )
+
+
 class RuntimeSpec(Spec):
     """`runtime:`."""
 
@@ -168,9 +200,31 @@ class RuntimeSpec(Spec):
         "count; 0: never",
     )
 
+    executor: Literal["local", "ray"] = Field(
+        default="local",
+        description="where the workers run; local: on this machine; ray: on the machines of a Ray "
+        "cluster, for which `device` has to be cuda or cpu",
+    )
+    ray: RaySpec = Field(
+        default=RaySpec(),
+        description="the Ray cluster, with `executor: ray`",
+        json_schema_extra={"default_words": "that of each key"},
+    )
+
+    @model_validator(mode="after")
+    def _has_device_for_ray(self) -> Self:
+        if self.executor == "ray" and self.device not in ("cuda", "cpu"):
+            raise ValueError(
+                "`device` should be cuda or cpu with `executor: ray`, so that Ray knows what a "
+                "worker takes; `ray.workers` says how many there are"
+            )
+        return self
+
     @property
     def devices(self) -> tuple[str, ...]:
         """The device of each worker."""
+        if self.executor == "ray":
+            return (str(self.device),) * self.ray.workers
         return (self.device,) if isinstance(self.device, str) else tuple(self.device)
 
 

@@ -422,6 +422,9 @@ class Dispatcher:
         match event.reason:
             case "closed":
                 self._ledger.transact(lambda s: queue.requeue_interrupted(s, running.job))
+            case "lost":  # with its node, say; the job may be quite innocent
+                log.warning("worker.lost", job=running.job, why=event.detail)
+                self._ledger.transact(lambda s: queue.requeue_lost(s, running.job, event.detail))
             case "unready":
                 log.error("worker.unready", why=event.detail)
                 self._hold(running.job, event.worker, DeviceUnavailable.code, event.detail)

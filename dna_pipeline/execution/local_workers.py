@@ -1,11 +1,12 @@
-"""Several worker processes on one machine, each with a device of its own."""
+"""Several workers, each with a device of its own; `LocalWorkers` has them on one machine."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from dna_pipeline.execution.local_executor import NAME, LocalExecutor
 from dna_pipeline.execution.protocol import Event, Order, Task
@@ -13,30 +14,44 @@ from dna_pipeline.execution.worker_child import WorkerSettings, models_of
 from dna_pipeline.execution.worker_state import WorkerState
 
 
-class LocalWorkers:
-    """An executor of several workers, each of which is a `LocalExecutor`.
+class Worker(Protocol):
+    """One of several workers, as `LocalExecutor` is one."""
+
+    @property
+    def capacity(self) -> int: ...
+    @property
+    def waits_for_device(self) -> bool:
+        """True if it did not get its device, and should not try again yet."""
+        ...
+
+    @property
+    def lost_at(self) -> float:
+        """Time by `time.monotonic` at which it last did not get its device; 0 if it always did."""
+        ...
+
+    def state(self) -> WorkerState: ...
+    def submit(self, order: Order | Task) -> None: ...
+    def cancel(self, job: str) -> None: ...
+    def yield_after_stage(self, job: str) -> None: ...
+    def enforce_timeouts(self) -> None: ...
+    def close(self, grace_s: float) -> None: ...
+
+
+class Workers:
+    """An executor of several workers.
 
     An order goes to a free worker with the fewest orders; among these, to the one that has to load
     the fewest models for it. A worker that did not get its device rests, longer each time, while
     the others go on; if none has one, they try one after another.
 
     Args:
-        settings: those of each worker.
-        wake, module: as for `LocalExecutor`.
+        workers: by their names.
+        events: the queue that all of them put their events into.
     """
 
-    def __init__(
-        self,
-        settings: Sequence[WorkerSettings],
-        wake: Callable[[], None] = lambda: None,
-        module: str = "dna_pipeline.execution.worker.process",
-    ) -> None:
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        names = [NAME] if len(settings) == 1 else [f"w{n}" for n in range(1, len(settings) + 1)]
-        self._workers = {
-            name: LocalExecutor(each, wake, module, name, self._events)
-            for name, each in zip(names, settings, strict=True)
-        }
+    def __init__(self, workers: Mapping[str, Worker], events: queue.SimpleQueue[Event]) -> None:
+        self._workers = workers
+        self._events = events
 
     @property
     def capacity(self) -> int:
@@ -97,6 +112,33 @@ class LocalWorkers:
             thread.start()
         for thread in threads:
             thread.join()
+
+
+class LocalWorkers(Workers):
+    """Several workers on this machine, each of which is a `LocalExecutor`.
+
+    Args:
+        settings: those of each worker.
+        wake, module: as for `LocalExecutor`.
+    """
+
+    def __init__(
+        self,
+        settings: Sequence[WorkerSettings],
+        wake: Callable[[], None] = lambda: None,
+        module: str = "dna_pipeline.execution.worker.process",
+    ) -> None:
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        workers = {
+            name: LocalExecutor(each, wake, module, name, events)
+            for name, each in zip(worker_names(len(settings)), settings, strict=True)
+        }
+        super().__init__(workers, events)
+
+
+def worker_names(number: int) -> list[str]:
+    """Names of so many workers."""
+    return [NAME] if number == 1 else [f"w{n}" for n in range(1, number + 1)]
 
 
 def _cost(state: WorkerState, needed: frozenset[str]) -> tuple[int, int, int, bool]:

@@ -352,8 +352,8 @@ class WorkerEnded:
     Attributes:
         worker: its name.
         jobs: the jobs that it ran.
-        reason: crash, timeout, poisoned, cancel, closed, or unready if the process ended before
-            it was ready for any job.
+        reason: crash, timeout, poisoned, cancel, closed, unready if the process ended before it
+            was ready for any job, or lost if the machine that it runs on was.
         cause: the job for whose sake the process was ended, of those that it ran; None if any of
             them may have ended it, or none did.
     """

@@ -42,6 +42,7 @@ class WorkerState:
         orders: number of orders that it has.
         last_needs: the models that the last of these needs.
         problem: the reason why it did not get its device; "" if it did, or has not tried yet.
+        node: the machine of a Ray cluster that it is on; "" for this machine, or none yet.
     """
 
     name: str
@@ -53,6 +54,7 @@ class WorkerState:
     problem: str = ""
     orders: int = 0
     last_needs: frozenset[str] = frozenset()
+    node: str = ""
 
     @property
     def model_names(self) -> frozenset[str]:
@@ -66,6 +68,7 @@ class WorkerState:
         return {
             "worker": self.process, "state": self.state, "device": self.device,
             "models": [asdict(model) for model in self.models], "problem": self.problem or None,
+            "node": self.node or None,
         }  # fmt: skip
 
 

@@ -300,11 +300,27 @@ def recover(session: Session) -> list[str]:
     ids = list(session.scalars(running))
     for job_id in ids:
         requeue(session, job_id, "the daemon or the machine ended")
-        counted = update(Job).where(Job.id == job_id).values(interruptions=Job.interruptions + 1)
-        if (session.scalar(counted.returning(Job.interruptions)) or 0) >= MAX_INTERRUPTIONS:
-            detail = f"interrupted {MAX_INTERRUPTIONS} times without finishing a stage"
-            fail(session, job_id, WorkerCrashed(detail).failure())
+        _count_interruption(session, job_id)
     return ids
+
+
+def requeue_lost(session: Session, job_id: str, why: str) -> None:
+    """Put a job back whose worker was lost with its machine: at no cost of an attempt, but not
+    without end, since the job may be what the machine dies of.
+
+    Args:
+        why: the cause that its events record.
+    """
+    requeue_interrupted(session, job_id, why)
+    _count_interruption(session, job_id)
+
+
+def _count_interruption(session: Session, job_id: str) -> None:
+    """Count that a job was interrupted; fail it at the last time allowed."""
+    counted = update(Job).where(Job.id == job_id).values(interruptions=Job.interruptions + 1)
+    if (session.scalar(counted.returning(Job.interruptions)) or 0) >= MAX_INTERRUPTIONS:
+        detail = f"interrupted {MAX_INTERRUPTIONS} times without finishing a stage"
+        fail(session, job_id, WorkerCrashed(detail).failure())
 
 
 # --- publishing ---

@@ -43,7 +43,8 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
     return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config),
-            *_signing(config), *_receivers(config, queries), *_metrics(config, look)]  # fmt: skip
+            *_executor(config), *_signing(config), *_receivers(config, queries),
+            *_metrics(config, look)]  # fmt: skip
 
 
 def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
@@ -118,13 +119,25 @@ def _hours(config: Config) -> list[dict[str, Any]]:
 def _torch(config: Config) -> list[dict[str, Any]]:
     from dna_pipeline.operations import torch_build
 
-    if not any(model.needs_device for model in config.models.values()):
+    is_here = config.runtime.executor == "local"
+    if not is_here or not any(model.needs_device for model in config.models.values()):
         return []
     remarks = map(torch_build.remark, config.runtime.devices)
     if (text := next(filter(None, remarks), None)) is None:
         return []
     stops = config.runtime.device != "auto" and "cpu" not in config.runtime.devices
     return [remark("torch_for_cpu", text, stops=stops)]
+
+
+def _executor(config: Config) -> list[dict[str, Any]]:
+    from dna_pipeline.base.errors import ConfigError
+    from dna_pipeline.operations.daemon.executors import check_executor
+
+    try:
+        check_executor(config)
+    except ConfigError as error:
+        return [remark("ray_missing", str(error), stops=True)]
+    return []
 
 
 def _signing(config: Config) -> list[dict[str, Any]]:

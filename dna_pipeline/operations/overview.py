@@ -151,6 +151,7 @@ class WorkerInfo:
         state: as in `execution/worker_state.py: State`.
         models: those that it has or is loading.
         problem: the reason why it did not get its device; None if it did.
+        node: the machine of a Ray cluster that it is on; None for this machine.
     """
 
     worker: str = ""
@@ -160,8 +161,14 @@ class WorkerInfo:
     gpu: str | None = None
     models: tuple[WorkerModel, ...] = ()
     problem: str | None = None
+    node: str | None = None
     memory_bytes: int | None = None
     memory_total_bytes: int | None = None
+
+    @property
+    def place(self) -> str:
+        """Its device, with its node: `cuda on render1`."""
+        return self.device if self.node is None else f"{self.device} on {self.node}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,7 +300,7 @@ def make_remarks(status: Record) -> Iterator[str]:
     workers = make_workers(status)
     for worker in workers if len(workers) > 1 else ():
         if worker.problem is not None:
-            yield f"{worker.device} is not used: {worker.problem}; the other devices go on"
+            yield f"{worker.place} is not used: {worker.problem}; the other devices go on"
     for receiver in status.get("receivers", ()):
         if (text := problem_sentence(receiver)) is not None:
             yield f"receiver {receiver['name']} {text}"

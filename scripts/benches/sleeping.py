@@ -13,7 +13,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,8 +22,9 @@ from PIL import Image
 from dna_pipeline.base.garbage import collect_seldom
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.execution.local_workers import LocalWorkers
-from dna_pipeline.execution.worker_child import WorkerSettings
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.local_executor import Executor
+from dna_pipeline.operations.daemon.executors import make_executor
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import (
     Device,
@@ -85,8 +86,8 @@ def busy_share(times: Path) -> float:
     return sum(end - begin for begin, end in intervals) / whole
 
 
-def _executor(settings: Sequence[WorkerSettings], wake: Callable[[], None]) -> LocalWorkers:
-    return LocalWorkers(settings, wake, module="benches.sleeping")
+def _executor(config: Config, wake: Callable[[], None]) -> Executor:
+    return make_executor(config, wake, module="benches.sleeping")
 
 
 def _device(device: str, dtype: str) -> Device:  # noqa: ARG001

@@ -76,20 +76,20 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _take_turns(root: Path, args: argparse.Namespace) -> list[dict[str, float]]:
-    queue_times.wait(lambda: len(_loaded(root)) == args.workers, "the models are loaded")
-    _daemon_s(root, args.workers, "warm", args.side)
+    queue_times.wait(lambda: len(loaded_workers(root)) == args.workers, "the models are loaded")
+    daemon_s(root, args.workers, "warm", args.side)
     loops = [_Loop(root, number, args) for number in range(args.workers)]
     turns: list[dict[str, float]] = []
     try:
         _bare_s(loops, args.workers)
         for number in range(args.turns):
             bare_s = _bare_s(loops, args.jobs)
-            daemon_s = _daemon_s(root, args.jobs, f"turn{number}", args.side)
+            took_s = daemon_s(root, args.jobs, f"turn{number}", args.side)
             turns.append(
                 {
-                    "daemon_s": round(daemon_s, 2),
+                    "daemon_s": round(took_s, 2),
                     "bare_s": round(bare_s, 2),
-                    "of_bare": round(bare_s / daemon_s, 3),
+                    "of_bare": round(bare_s / took_s, 3),
                 }
             )
     finally:
@@ -98,7 +98,7 @@ def _take_turns(root: Path, args: argparse.Namespace) -> list[dict[str, float]]:
     return turns
 
 
-def _loaded(root: Path) -> list[str]:
+def loaded_workers(root: Path) -> list[str]:
     """Names of the workers that have the model and wait for jobs."""
     status: dict[str, Any] = json.loads((root / "outbox" / "status.json").read_text())
     workers = status["workers"]
@@ -108,7 +108,7 @@ def _loaded(root: Path) -> list[str]:
 # --- the daemon ---
 
 
-def _daemon_s(root: Path, jobs: int, name: str, side: int) -> float:
+def daemon_s(root: Path, jobs: int, name: str, side: int) -> float:
     """Seconds from the start of the first of so many jobs to the end of the last."""
     from PIL import Image
 
@@ -161,50 +161,70 @@ def _bare_s(loops: Sequence[_Loop], jobs: int) -> float:
     return max(each.seconds() for each in loops)
 
 
+class BareJobs:
+    """Runs jobs one after another in this process, with the model loaded, and nothing beside them.
+
+    Args:
+        root: the folder of the bench, with its pipeline.yaml.
+        number: of the loop, for its own files.
+        side: of the image, in pixels.
+    """
+
+    def __init__(self, root: Path, number: str, side: int) -> None:
+        from PIL import Image
+
+        from dna_pipeline.base.files import sha256_file
+        from dna_pipeline.config.loader import load_config
+        from dna_pipeline.execution.protocol import JobFailed, OrderInput
+        from dna_pipeline.execution.worker import process, runner
+        from dna_pipeline.providers.base import ModelCache
+        from dna_pipeline.weights.fingerprint import Fingerprints
+
+        config = load_config(root / "pipeline.yaml", {})
+        device = process.choose_device("cpu", "auto")
+        fingerprints = Fingerprints(config.data)
+        self._problems: list[JobFailed] = []
+
+        def note(event: object) -> None:
+            if isinstance(event, JobFailed):
+                self._problems.append(event)
+
+        self._context = runner.WorkerContext(
+            models=ModelCache(config.models, device), emit=note, is_cancelled=lambda _: False,
+            must_yield=lambda _: False, stage_timeout_s=queue_times.LIMIT_S,
+            release_memory=lambda: None,
+            fingerprint=fingerprints.of, environment=process.environment(device), data=config.data,
+            licence=fingerprints.licence, hash_file=fingerprints.sha256,
+        )  # fmt: skip
+        self._folder = root / f"bare-{number}"
+        self._folder.mkdir()
+        image = self._folder / "image.png"
+        Image.new("RGB", (side, side), (90, 120, 30)).save(image)
+        self._source = OrderInput("image", str(image), sha256_file(image))
+        (self._spec,) = config.pipelines["restyle"].stages
+        self._done = 0
+
+    def run(self, jobs: int) -> float:
+        """Run so many jobs; give their seconds. Raises `ValueError` if one fails."""
+        from dna_pipeline.execution.protocol import Order, StageOrder
+        from dna_pipeline.execution.worker import runner
+
+        begun, spec = time.perf_counter(), self._spec
+        for _ in range(jobs):
+            self._done += 1
+            stage = StageOrder(spec.id, spec.type, spec.params | {"seed": self._done}, "image")
+            work = str(self._folder / str(self._done))
+            order = Order(f"job-{self._done}", 1, (stage,), (self._source,), work)
+            runner.run(order, self._context)
+        if self._problems:
+            raise ValueError(f"a job failed: {self._problems[0].failure}")
+        return time.perf_counter() - begun
+
+
 def loop() -> None:
     """Entry point of a bare loop: reads numbers of jobs, runs them, writes their seconds."""
-    from PIL import Image
-
-    from dna_pipeline.base.files import sha256_file
-    from dna_pipeline.config.loader import load_config
-    from dna_pipeline.execution.protocol import JobFailed, Order, OrderInput, StageOrder
-    from dna_pipeline.execution.worker import process, runner
-    from dna_pipeline.providers.base import ModelCache
-    from dna_pipeline.weights.fingerprint import Fingerprints
-
-    root, number, side = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
     out = sys.stdout
     sys.stdout = sys.stderr
-    config = load_config(root / "pipeline.yaml", {})
-    device = process.choose_device("cpu", "auto")
-    fingerprints = Fingerprints(config.data)
-    problems: list[JobFailed] = []
-
-    def note(event: object) -> None:
-        if isinstance(event, JobFailed):
-            problems.append(event)
-
-    context = runner.WorkerContext(
-        models=ModelCache(config.models, device), emit=note, is_cancelled=lambda _: False,
-        must_yield=lambda _: False, stage_timeout_s=queue_times.LIMIT_S,
-        release_memory=lambda: None,
-        fingerprint=fingerprints.of, environment=process.environment(device), data=config.data,
-        licence=fingerprints.licence, hash_file=fingerprints.sha256,
-    )  # fmt: skip
-    folder = root / f"bare-{number}"
-    folder.mkdir()
-    image = folder / "image.png"
-    Image.new("RGB", (side, side), (90, 120, 30)).save(image)
-    source = OrderInput("image", str(image), sha256_file(image))
-    (spec,) = config.pipelines["restyle"].stages
-    done = 0
+    jobs = BareJobs(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
     for line in sys.stdin:
-        begun = time.perf_counter()
-        for _ in range(int(line)):
-            done += 1
-            stage = StageOrder(spec.id, spec.type, spec.params | {"seed": done}, "image")
-            work = str(folder / str(done))
-            runner.run(Order(f"job-{done}", 1, (stage,), (source,), work), context)
-        if problems:
-            raise SystemExit(f"a job failed: {problems[0].failure}")
-        print(time.perf_counter() - begun, file=out, flush=True)
+        print(jobs.run(int(line)), file=out, flush=True)

@@ -29,6 +29,7 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
 )
 from dna_pipeline.execution.worker_state import WorkerState
+from dna_pipeline.ledger.queue import MAX_INTERRUPTIONS
 from dna_pipeline.ledger.store import Ledger
 from tests.played_workers import SINCE, free_worker
 
@@ -99,6 +100,20 @@ def full_disk_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
 
     monkeypatch.setattr(ledger, "transact", fail)
+
+
+def test_a_job_of_a_lost_machine_is_not_charged_until_that_happens_too_often(
+    site: Any, dispatcher: Dispatcher, executor: PlayedExecutor
+):
+    for number in range(1, MAX_INTERRUPTIONS + 1):
+        job = site.job()
+        assert (job.status, job.attempt, job.crashes) == ("running", 1, 0)
+        executor.reports.put(WorkerEnded("local-1", (job.id,), "lost", "its node is gone"))
+        dispatcher.listen()
+        if number < MAX_INTERRUPTIONS:
+            assert (site.job().status, site.job().attempt) == ("queued", 0)
+            dispatcher.dispatch()
+    assert (site.job().status, site.job().crashes) == ("failed", 0)
 
 
 FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "retryable": False}

@@ -58,9 +58,9 @@ INSIDE = {
         "protocol disk_space conditions model_order",
         "worker_state result_store suspects",
         "kept_requests worker_child",
-        "estimate local_executor orders running_job source_holds",
+        "estimate local_executor ray_worker orders running_job source_holds",
         "scheduler local_workers",
-        "dispatcher worker",
+        "dispatcher worker ray_executor cluster",
     ],
     "ledger": [
         "tables sqlite",
@@ -97,7 +97,7 @@ EXTERNAL = {
     "diffusers": "providers",
     "fastapi": "interfaces",
     "fast_simplification": "media",
-    "filelock": "operations execution.worker weights",
+    "filelock": "operations execution.worker execution.cluster weights",
     "h11": "interfaces",
     "httpx": NETWORK,
     "httpx2": NETWORK,
@@ -113,6 +113,7 @@ EXTERNAL = {
     "pydantic": "config execution interfaces providers publish stages",
     "pysqlite3": "ledger",
     "rembg": "providers",
+    "ray": "execution.cluster",
     "requests": NETWORK,
     "rich": "interfaces",
     "safetensors": "providers",
@@ -416,17 +417,20 @@ def test_a_look_at_the_disk_is_found(source: str):
 
 
 WORKER = f"{PACKAGE}.execution.worker"
-"""Started as a process of its own by this name: it loads what the daemon must not."""
+CLUSTER = f"{PACKAGE}.execution.cluster"
+"""Started as processes of their own by these names: they load what the daemon must not."""
 
 
-def imports_worker(source: str) -> bool:
-    return any(f"{dotted}.".startswith(f"{WORKER}.") for _, dotted in imports(source))
+def imports_worker(source: str, place: str = WORKER) -> bool:
+    return any(f"{dotted}.".startswith(f"{place}.") for _, dotted in imports(source))
 
 
-def test_nothing_but_the_worker_imports_the_worker():
-    others = [path for path in modules() if path.parts[1:3] != ("execution", "worker")]
+@pytest.mark.parametrize("place", [WORKER, CLUSTER])
+def test_nothing_but_a_process_of_its_own_imports_its_parts(place: str):
+    own = tuple(place.split(".")[1:])
+    others = [path for path in modules() if path.parts[1:3] != own]
     sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in others}
-    assert [path for path, source in sources.items() if imports_worker(source)] == []
+    assert [path for path, source in sources.items() if imports_worker(source, place)] == []
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ HEAVY = {
     "imageio",
     "imageio_ffmpeg",
     "httpx2",
+    "ray",
 }
 
 

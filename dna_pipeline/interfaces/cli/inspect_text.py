@@ -194,7 +194,7 @@ def _worker(worker: WorkerInfo) -> str:
     }
     models = ", ".join(f"{some} {state}" for state, some in names.items() if some)
     state = worker.state.replace("_", " ")
-    return ", ".join(filter(None, (f"{worker.device}: {state}", worker.dtype, worker.gpu, models)))
+    return ", ".join(filter(None, (f"{worker.place}: {state}", worker.dtype, worker.gpu, models)))
 
 
 def _running(job: Record) -> str:

@@ -21,7 +21,6 @@ from dna_pipeline.base.errors import Hold, InboxUnavailable
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution.local_workers import LocalWorkers
 from dna_pipeline.intake.planning.table_rows import TableRows
 from dna_pipeline.intake.table_intake import TableIntake
 from dna_pipeline.ledger import health, queue, store
@@ -32,6 +31,7 @@ from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations import configuration
 from dna_pipeline.operations.daemon.background import Background
 from dna_pipeline.operations.daemon.config_watch import ConfigWatch
+from dna_pipeline.operations.daemon.executors import check_executor, make_executor
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.daemon.parts import CLOSE_GRACE_S, DaemonParts, ExecutorFactory
 from dna_pipeline.operations.daemon.reporting import Reporting
@@ -40,7 +40,6 @@ from dna_pipeline.operations.daemon.server_process import ServerProcess
 from dna_pipeline.operations.daemon.service_manager import ServiceManager
 from dna_pipeline.operations.daemon.status_file import Observer
 from dna_pipeline.operations.daemon.takeover import Takeover
-from dna_pipeline.operations.daemon.worker_settings import worker_settings
 from dna_pipeline.operations.ownership import check_data_folder
 
 log = structlog.get_logger()
@@ -66,7 +65,7 @@ class Daemon(DaemonParts):
     def __init__(
         self,
         config: Config,
-        executor: ExecutorFactory = LocalWorkers,
+        executor: ExecutorFactory = make_executor,
         server: ServerProcess | None = None,
         table: TableRows | None = None,
     ) -> None:
@@ -105,10 +104,12 @@ class Daemon(DaemonParts):
             observe: called about once a second with the content of `status.json`, from this thread.
 
         Raises:
-            ConfigError: there is no ledger yet, and the data folder holds other people's files.
+            ConfigError: there is no ledger yet, and the data folder holds other people's files; or
+                a package is missing that the executor needs.
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
         with closing(self._probe):
+            check_executor(self.config)
             check_data_folder(self.config, self._look)
             shown = self._service_manager.shown_beside(observe)
             with hold_lock(self.config.data), self._folders(), self._opened(shown):
@@ -162,7 +163,7 @@ class Daemon(DaemonParts):
         self._queries = Queries(self.config.ledger_path)
         self._versions = self._queries.data_version()
         self._version = 0
-        self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
+        self.executor = self._make_executor(self.config, self._wake.set)
         self._observe = observe
         self._started = utcnow()
         self.reporting = Reporting(

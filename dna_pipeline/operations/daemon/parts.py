@@ -18,7 +18,6 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.scheduler import signer_of
-from dna_pipeline.execution.worker_child import WorkerSettings
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.planning.table_rows import TableRows
@@ -29,6 +28,7 @@ from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.executors import check_executor, has_same_executor
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.kept_results import KeptResults
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
@@ -40,7 +40,6 @@ from dna_pipeline.operations.daemon.sheets import SheetMaker
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.daemon.takeover import Takeover
 from dna_pipeline.operations.daemon.thumbnails import Thumbnails
-from dna_pipeline.operations.daemon.worker_settings import worker_settings
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
@@ -50,7 +49,7 @@ log = structlog.get_logger()
 CLOSE_GRACE_S = 8.0
 """Time in which all parts together have to end: less than the ten seconds that are promised."""
 
-ExecutorFactory = Callable[[Sequence[WorkerSettings], Callable[[], None]], Executor]
+ExecutorFactory = Callable[[Config, Callable[[], None]], Executor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,15 +240,17 @@ class DaemonParts:
     def replace(self, config: Config) -> bool:
         """End the parts that depend on the configuration; the loop begins them anew at once.
 
-        No job runs, and intake has ended. Raises `Locked`, before anything was changed.
+        No job runs, and intake has ended. Raises `Locked` and `ConfigError`, before anything was
+        changed.
         """
+        check_executor(config)
         self._lock_kept(config)
-        is_worker_kept = worker_settings(config) == worker_settings(self.config)
+        is_worker_kept = has_same_executor(config, self.config)
         is_same_preload = config.runtime.preload == self.config.runtime.preload
         self._end_parts()
         if not is_worker_kept:
             self.executor.close(CLOSE_GRACE_S / 2)
-            self.executor = self._make_executor(worker_settings(config), self._wake.set)
+            self.executor = self._make_executor(config, self._wake.set)
         self.config = config
         self._next_parts = _NextParts(is_worker_kept, is_worker_kept and is_same_preload)
         return is_worker_kept

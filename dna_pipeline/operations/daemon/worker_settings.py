@@ -14,7 +14,7 @@ def worker_settings(config: Config) -> tuple[WorkerSettings, ...]:
     `runtime.device`."""
     devices = config.runtime.devices
     threads = config.runtime.threads_per_worker
-    if threads is None and len(devices) > 1:
+    if threads is None and len(devices) > 1 and config.runtime.executor == "local":
         threads = max(_cores() // len(devices), 1)
     return tuple(
         _settings_of(config, device, number, threads) for number, device in enumerate(devices, 1)

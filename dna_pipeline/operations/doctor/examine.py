@@ -14,7 +14,16 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.reachability import brief_looks
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations import configuration
-from dna_pipeline.operations.doctor import device, folders, machine, places, project, system, tools
+from dna_pipeline.operations.doctor import (
+    device,
+    folders,
+    machine,
+    places,
+    project,
+    ray_cluster,
+    system,
+    tools,
+)
 from dna_pipeline.operations.doctor.facts import Machine
 from dna_pipeline.operations.doctor.findings import Finding
 from dna_pipeline.operations.receivers import metrics_problem
@@ -27,6 +36,7 @@ CHECKS: tuple[Check, ...] = (
     device.torch,
     device.device,
     device.other_devices,
+    ray_cluster.ray,
     device.memory,
     project.weights,
     tools.onnxruntime,

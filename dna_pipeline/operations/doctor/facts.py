@@ -16,6 +16,30 @@ TYPICAL_PX = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class RayDemand:
+    """The workers that are to run on a Ray cluster.
+
+    Attributes:
+        takes_cards: each takes a graphics card; else `worker_takes` cores.
+    """
+
+    address: str
+    workers: int
+    takes_cards: bool
+    worker_takes: int
+
+    @classmethod
+    def of(cls, config: Config) -> RayDemand | None:
+        """The workers of a configuration; None if they run on this machine."""
+        runtime = config.runtime
+        if runtime.executor == "local":
+            return None
+        takes_cards = runtime.device == "cuda"
+        takes = 1 if takes_cards else runtime.threads_per_worker or 1
+        return cls(runtime.ray.address, runtime.ray.workers, takes_cards, takes)
+
+
+@dataclass(frozen=True, slots=True)
 class Demand:
     """The needs of the configured pipelines; without a configuration, those of all stages.
 
@@ -25,6 +49,8 @@ class Demand:
         needs_device: a model computes with torch.
         stages: types of all stages.
         disk_bytes: space for one job with a picture of `TYPICAL_PX`.
+        ray: the workers on a Ray cluster; None if they run on this machine, which then has to have
+            their devices.
     """
 
     device: str = "auto"
@@ -34,6 +60,7 @@ class Demand:
     providers: frozenset[str] = frozenset({"rembg"})
     disk_bytes: int = 64 << 20
     other_devices: tuple[str, ...] = ()
+    ray: RayDemand | None = None
 
     @property
     def workers_on_cpu(self) -> int:
@@ -53,11 +80,15 @@ class Demand:
             for pipeline in config.pipelines.values()
         ]
         side = TYPICAL_PX
+        ray = RayDemand.of(config)
+        devices = config.runtime.devices if ray is None else ("cpu",)
         return cls(
-            device=config.runtime.devices[0],
-            other_devices=config.runtime.devices[1:],
+            device=devices[0],
+            other_devices=devices[1:],
+            ray=ray,
             dtype=config.runtime.dtype,
-            needs_device=any(model.needs_device for model in config.models.values()),
+            needs_device=ray is None
+            and any(model.needs_device for model in config.models.values()),
             stages=frozenset(stage["type"] for stages in pipelines for stage in stages),
             providers=frozenset(model.name_in_config for model in config.models.values()),
             disk_bytes=max(
@@ -230,6 +261,7 @@ class Machine:
         self_test: facts as in `execution/worker/device.py: facts`.
         other_self_tests: those of further devices that are listed, by their names.
         onnxruntime: facts `version` and `provider`.
+        ray: fact `nodes`, each with `name`, `cpus` and `gpus`.
         opengl, ffmpeg, sqlite, watch: facts with `text`; `sqlite` also has `is_wal_safe`.
         free_ram_bytes, ram_bytes: memory that may still be used, and all of it.
         open_files: limit of open files; None if there is none.
@@ -260,6 +292,7 @@ class Machine:
     self_test: Trial = field(default_factory=Trial)
     other_self_tests: Mapping[str, Trial] = field(default_factory=dict[str, Trial])
     onnxruntime: Trial = field(default_factory=Trial)
+    ray: Trial = field(default_factory=Trial)
     opengl: Trial = field(default_factory=Trial)
     ffmpeg: Trial = field(default_factory=Trial)
     sqlite: Trial = field(default_factory=Trial)

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from dna_pipeline.base import programs
 from dna_pipeline.operations import torch_build
-from dna_pipeline.operations.doctor import self_test, trials
+from dna_pipeline.operations.doctor import ray_cluster, self_test, trials
 from dna_pipeline.operations.doctor.facts import Clock, Demand, Machine, NvidiaDriver, Trial, Vendor
 from dna_pipeline.operations.lookup import HAS_UTF8_NAMES
 
@@ -62,6 +62,9 @@ def gather(config: Config | None) -> Machine:
             "ffmpeg": partial(trials.run, "ffmpeg"),
             "opengl": partial(trials.run, "opengl"),
             "watch": partial(trials.run, "watch"),
+            **(
+                {} if demand.ray is None else {"ray": partial(ray_cluster.look, demand.ray.address)}
+            ),
             "nvidia": nvidia_driver,
         }
     )

@@ -72,6 +72,8 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
         "model_window_s": 300,
         "pause_after_failures": 5,
         "preload": [],
+        "executor": "local",
+        "ray": {"address": "auto", "workers": 1, "work_dir": "shared"},
     }
     assert list(config.models) == ["sd15", "triposr", "matte"]
     assert config.models["sd15"].path == tmp_path / "data/models/sd-v1-5-local"
@@ -362,6 +364,18 @@ def test_one_wrong_line(told, cases):
         runtime.device: should list cpu, cuda or cuda:N, not 'auto'
     runtime: {device: [cuda, cpu, cuda:0]}
         runtime.device: lists cuda:0 twice; two workers would share its memory
+    runtime: {executor: ray}
+        runtime: `device` should be cuda or cpu with `executor: ray`, so that Ray knows
+        what a worker takes; `ray.workers` says how many there are
+    runtime: {executor: ray, device: [cpu, cpu]}
+        runtime: `device` should be cuda or cpu with `executor: ray`, so that Ray knows
+        what a worker takes; `ray.workers` says how many there are
+    runtime: {ray: {address: somewhere}}
+        runtime.ray.address: should be auto, or HOST:PORT of the cluster's head, not 'somewhere'
+    runtime: {ray: {workers: 0}}
+        runtime.ray.workers: should be from 1 to 64, not 0
+    runtime: {ray: {workdir: shared}}
+        unknown key 'runtime.ray.workdir'; did you mean 'work_dir'?
     runtime: {dtype: float61}
         runtime.dtype: should be 'auto', 'float32', 'float16' or 'bfloat16', not
         'float61'; did you mean 'float16'?

@@ -174,7 +174,7 @@ class _Picture:
         if len(workers) < 2:
             return
         most = max(self.height // 4, 2)
-        wide = max(width_of(self.signs.show(worker.device)) for worker in workers)
+        wide = max(width_of(self.signs.show(worker.place)) for worker in workers)
         for number, worker in enumerate(workers[:most]):
             yield self._titled("" if number else "workers", self._worker(worker, wide))
         if (more := len(workers) - most) > 0:
@@ -189,7 +189,7 @@ class _Picture:
             memory = f"{size(worker.memory_bytes)} of {size(worker.memory_total_bytes)}"
         gpu = (worker.gpu or "") if self.width >= 100 else ""
         models = signs.show(", ".join(model.name for model in worker.models))
-        line = Text(pad(signs.show(worker.device), wide))
+        line = Text(pad(signs.show(worker.place), wide))
         line.append(f"  {pad(state, STATE_COLUMNS)}  ", style=style)
         rest = joined((memory, models, worker.dtype or "", gpu), signs)
         room = max(self.room - wide - STATE_COLUMNS - 4, 8)

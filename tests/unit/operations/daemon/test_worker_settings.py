@@ -29,6 +29,7 @@ pipelines: {cut: [{remove_background: {}}]}
         ("device: [cpu, cpu, cpu, cpu, cpu]", ["cpu"] * 5, 2),
         ("device: [cpu, cpu], threads_per_worker: 3", ["cpu"] * 2, 3),
         ("threads_per_worker: 3", ["auto"], 3),
+        ("device: cuda, executor: ray, ray: {workers: 2}", ["cuda"] * 2, None),
     ],
 )
 def test_each_device_has_a_worker(

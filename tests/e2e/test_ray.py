@@ -1,0 +1,156 @@
+"""The real daemon with workers on two Ray nodes, and kills of all that takes part."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dna_pipeline.ledger.queries import Queries
+from tests.conftest import SCRIPTS, load_script
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(sys.platform != "linux", reason="Ray runs several nodes on Linux only"),
+]
+stand_in = load_script("stand_in")
+ray_nodes = load_script("ray_nodes")
+wait = ray_nodes.wait
+
+CONFIG = """\
+version: 1
+runtime:
+  executor: ray
+  device: cpu
+  threads_per_worker: 1
+  ray: {{address: "{address}", workers: 2, work_dir: {work_dir}}}
+pipelines:
+  two: [{{stand_in: {{id: first, seconds: 0.25}}}}, {{stand_in: {{id: last, seconds: 0.25}}}}]
+inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_seconds: 0, name: in}}]
+"""
+
+
+class Yard:
+    """A folder with an inbox, and a daemon that works on it."""
+
+    def __init__(self, root: Path, nodes: Any, work_dir: str) -> None:
+        self.root = root
+        self.inbox = root / "inbox"
+        self.inbox.mkdir(parents=True)
+        (root / "pipeline.yaml").write_text(CONFIG.format(address=nodes.address, work_dir=work_dir))
+
+    @contextmanager
+    def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
+        with (self.root / "log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "stand_in", "pipeline.yaml"], cwd=self.root,
+                env=stand_in.environment(SCRIPTS), stderr=log,
+            )  # fmt: skip
+        try:
+            yield process
+        finally:
+            process.terminate()
+            assert process.wait(20) == 0
+
+    def drop(self, number: int, first: int = 0) -> None:
+        for each in range(first, number):
+            Image.new("RGB", (40, 40), (each, 0, 0)).save(self.inbox / f"{each}.png")
+
+    def status(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.root / "outbox/status.json").read_bytes())
+        except FileNotFoundError:
+            return {}
+
+    def workers(self) -> list[dict[str, Any]]:
+        return self.status().get("workers", [])
+
+    def jobs(self) -> list[dict[str, Any]]:
+        path = self.root / "data/ledger.db"
+        if not path.exists():
+            return []
+        with closing(Queries(path)) as queries:
+            return queries.jobs(limit=100)
+
+    def completed(self) -> int:
+        return sum(job["status"] == "completed" for job in self.jobs())
+
+    def wait_for_completed(self, number: int, limit_s: float = 60) -> None:
+        wait(lambda: self.completed() >= number, limit_s)
+
+    def ends_of_attempts(self) -> list[dict[str, Any]]:
+        """The data of all events of jobs that went back into the queue."""
+        with closing(Queries(self.root / "data/ledger.db")) as queries:
+            events = queries.events(None, limit=10_000)
+        return [e["data"] for e in events if e["kind"] == "queued" and "ended" in e["data"]]
+
+    def results(self) -> dict[str, list[bytes]]:
+        """The bytes of all published pictures, by the name of their image."""
+        found: dict[str, list[bytes]] = {}
+        for manifest in (self.root / "outbox/in").glob("*/manifest.json"):
+            content = json.loads(manifest.read_bytes())
+            *_, last = content["artifacts"]
+            data = (manifest.parent / last["path"]).read_bytes()
+            assert hashlib.sha256(data).hexdigest() == last["sha256"]
+            found.setdefault(content["input"]["name"], []).append(data)
+        return found
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[Any]:
+    with ray_nodes.running_nodes("one", "two") as nodes:
+        yield nodes
+
+
+def check(yard: Yard, number: int) -> list[dict[str, Any]]:
+    """Check that so many jobs have one result each; give the ends of attempts before it."""
+    results = yard.results()
+    assert {name: len(files) for name, files in results.items()} == {
+        f"{each}.png": 1 for each in range(number)
+    }
+    assert all(files[0].endswith(b"\nfirst\nlast") for files in results.values())
+    assert not list((yard.root / "data/attempts").glob("*/work"))
+    return yard.ends_of_attempts()
+
+
+def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_not(
+    tmp_path: Path, nodes: Any
+):
+    yard = Yard(tmp_path, nodes, "transfer")
+    yard.drop(20)
+    with yard.daemon():
+        wait(lambda: {w["node"] for w in yard.workers()} == {"one", "two"}, 60)
+        yard.wait_for_completed(2)
+        wait(lambda: nodes.workers("one", "stand_in"), 10)[0].kill()
+        yard.wait_for_completed(5)
+        wait(lambda: nodes.actors("one"), 10)[0].kill()
+        yard.wait_for_completed(20)
+    ends = check(yard, 20)
+    assert [end["code"] for end in ends if end["code"]] == ["worker_crashed"]
+    assert any("was lost" in end["ended"] for end in ends)
+
+
+def test_jobs_of_a_node_that_is_gone_are_done_by_the_others(tmp_path: Path, nodes: Any):
+    yard = Yard(tmp_path, nodes, "shared")
+    yard.drop(10)
+    with yard.daemon():
+        wait(lambda: {w["node"] for w in yard.workers()} == {"one", "two"}, 60)
+        yard.wait_for_completed(2)
+        nodes.kill("two")
+        wait(lambda: {w["node"] for w in yard.workers()} == {"one", None}, 30)
+        yard.wait_for_completed(10)
+        nodes.start("two")
+        wait(lambda: {w["node"] for w in yard.workers()} == {"one", "two"}, 30)
+        yard.drop(14, first=10)
+        yard.wait_for_completed(14)
+    ends = check(yard, 14)
+    assert any("was lost" in end["ended"] for end in ends)
+    assert not any(end["code"] for end in ends)
