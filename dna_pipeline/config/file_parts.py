@@ -39,6 +39,10 @@ _DEVICES = "auto|cpu|mps|cuda(:[0-9]{1,3})?"
 
 
 _LISTED = "cpu|cuda(:[0-9]{1,3})?"
+BATCH_ON_CUDA = 4
+"""Most jobs that share a turn with a graphics card, if `runtime.batch_size` is auto. A CPU computes
+one picture as fast as each of several."""
+
 _MAX_WORKERS = 64
 
 
@@ -219,6 +223,11 @@ class RuntimeSpec(Spec):
                 "worker takes; `ray.workers` says how many there are"
             )
         return self
+
+    @property
+    def most_together(self) -> int:
+        """Most jobs that share a turn with a device."""
+        return BATCH_ON_CUDA if self.batch_size == "auto" else self.batch_size
 
     @property
     def devices(self) -> tuple[str, ...]:

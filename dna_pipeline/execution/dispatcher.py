@@ -63,6 +63,10 @@ DEVICE_HINT = (
 )
 
 
+AHEAD_S = 2.0
+"""Time before a worker's device is free at which the worker gets its next job, to prepare it."""
+
+
 class Dispatcher:
     """Sends the next job's order to the executor, and records the events that come back.
 
@@ -91,6 +95,8 @@ class Dispatcher:
         self._event: Event | None = None
         self._claimed_job: Job | None = None
         self._suspects = Suspects()
+        self._usual_s: dict[tuple[str, str | None], float] = {}
+        """Seconds that each stage of an inbox took the last time."""
 
     @property
     def is_idle(self) -> bool:
@@ -144,7 +150,7 @@ class Dispatcher:
         while (task := self._next_task()) is not None:
             self._waiting_tasks.remove(task)
             self._executor.submit(task)
-        while free := self._free():
+        while free := self._free_for_job():
             # `_submit` reads the ledger, which may fail after the job was marked as running. So
             # the job is remembered, and submitted at the next call.
             if self._claimed_job is None and holds_back:
@@ -173,6 +179,22 @@ class Dispatcher:
         free = [worker for worker in self._executor.workers() if worker.is_free]
         least = min((worker.orders for worker in free), default=0)
         return [worker for worker in free if worker.orders == least]
+
+    def _free_for_job(self) -> list[WorkerState]:
+        """The workers that may be given a job now. One that has jobs gets another only shortly
+        before the device is free: what is given away is not overtaken any more by a job of higher
+        priority, or by a newer export of its file."""
+        return [worker for worker in self._free() if self._has_time_for_job(worker)]
+
+    def _has_time_for_job(self, worker: WorkerState) -> bool:
+        if not worker.orders:
+            return True
+        jobs = [job for job in self.running.values() if job.worker in ("", worker.process)]
+        if sum(job.is_before_turn for job in jobs) >= self._config.runtime.most_together:
+            return False
+        computing = [job for job in jobs if not job.is_before_turn]
+        left_s = [job.turn_left_s(self._usual_s.get((job.inbox, job.stage))) for job in computing]
+        return all(seconds is not None and seconds <= AHEAD_S for seconds in left_s)
 
     def _next_task(self) -> Task | None:
         """The first task that waits and can be submitted: to any worker, or to its own."""
@@ -237,7 +259,8 @@ class Dispatcher:
         """Record all events that the executor reported since the last call.
 
         Returns:
-            True if a task ended, so that the executor has room although the ledger is unchanged.
+            True if a task ended or a job is in another phase, so that the executor may have room
+            although the ledger is unchanged.
         """
         events = self._executor.events()
         has_room = False
@@ -247,7 +270,7 @@ class Dispatcher:
                     self._event = events.get_nowait()
                 except queues.Empty:
                     return has_room
-            has_room |= isinstance(self._event, TaskDone | TaskFailed)
+            has_room |= isinstance(self._event, TaskDone | TaskFailed | Phase)
             # Recording may fail, for instance on a full disk. So the event is remembered and
             # recorded at the next call: the end of a job must not be lost.
             self._handle(self._event)
@@ -322,6 +345,8 @@ class Dispatcher:
         failpoint("stage-reported")
         self._ledger.transact(lambda s: queue.finish_stage(s, job, record, files))
         failpoint("stage-committed")
+        if event.reused_from is None:
+            self._usual_s[running.inbox, event.stage] = event.seconds
         log.info("stage.finished", job=job, stage=event.stage, seconds=event.seconds)
 
     def _on_failed(self, event: JobFailed) -> None:

@@ -235,8 +235,8 @@ class Phase:
     """The start of a phase of a stage.
 
     Attributes:
-        phase: `waiting` for the device, which another job of the worker has; `loading` a model;
-            `running`; `writing` files while another job may have the device.
+        phase: `reading` the input; `waiting` for the device, which another job of the worker has;
+            `loading` a model; `running` on the device; `writing`, while another job may have it.
         limit_s: a phase that lasts longer counts as hung; None for one without a limit.
     """
 

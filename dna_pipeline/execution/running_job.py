@@ -26,6 +26,7 @@ class RunningJob:
     step: int = 0
     steps: int = 0
     fraction: float = 0.0
+    turn_since: float = 0.0
     is_yielding: bool = False
 
     def enter(self, phase: Phase) -> None:
@@ -35,7 +36,27 @@ class RunningJob:
             self.step = self.steps = 0
         if self.phase == "waiting":
             self.stage_since = time.monotonic()
+        if phase.phase == "running":
+            self.turn_since = time.monotonic()
         self.worker, self.phase = phase.worker, phase.phase
+
+    @property
+    def is_before_turn(self) -> bool:
+        """True if it has not had the device in this stage, or has not begun at all."""
+        return self.phase in (None, "reading", "waiting", "loading")
+
+    def turn_left_s(self, usual_s: float | None) -> float | None:
+        """Seconds for which it still has the device; None if nothing is known.
+
+        Args:
+            usual_s: seconds that its stage took the last time; None if it is the first time.
+        """
+        if self.phase != "running":
+            return 0.0
+        passed = time.monotonic() - self.turn_since
+        if self.step:
+            return passed * (self.steps - self.step) / self.step
+        return None if usual_s is None else usual_s - passed
 
     def remaining_s(self, expected: Mapping[str, float]) -> float | None:
         """Seconds until the job ends; None if nothing is known.
@@ -67,6 +88,7 @@ class RunningJob:
             expected: as for `remaining_s`.
         """
         values = asdict(self)
-        del values["started"], values["stage_since"], values["is_yielding"]
+        for name in ("started", "stage_since", "turn_since", "is_yielding"):
+            del values[name]
         remaining = self.remaining_s(expected)
         return values | {"eta_s": None if remaining is None else round(remaining, 1)}

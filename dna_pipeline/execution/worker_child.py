@@ -15,6 +15,7 @@ from typing import Any
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import WorkerCrashed
 from dna_pipeline.base.logs import relay
+from dna_pipeline.config.file_parts import BATCH_ON_CUDA
 from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
@@ -43,10 +44,6 @@ THREAD_VARIABLES = (
 
 NAMED = WorkerReady | ModelsLoaded | Phase | JobFailed | TaskDone
 """Events that say which process sent them."""
-
-BATCH_ON_CUDA = 4
-"""Most jobs that share a turn with a graphics card, if `runtime.batch_size` is auto. A CPU computes
-one picture as fast as each of several."""
 
 START_LIMIT_S = 1800.0
 """Time limit from an order to its first stage: meanwhile a worker starts, waits for another one

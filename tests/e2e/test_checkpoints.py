@@ -56,7 +56,7 @@ def test_a_grid_over_checkpoints(studio: Studio, checkpoints: Path):
         submit(studio, "wrong", "img2img: {model: large}\n")
         submit(studio, "absent", "img2img: {model: lat}\n")
         studio.ended(5)
-    assert log.index("model.preloaded") < log.index("job.started")
+    assert log.index("model.preloaded") < log.index("stage.finished")
     assert "model.not_preloaded" in log and "'absent'" in log
     manifests = [json.loads(path.read_bytes()) for path in studio.outbox.rglob("manifest.json")]
     named = {each["stages"][0]["model"]["name"]: each["stages"][0]["model"] for each in manifests}

@@ -6,8 +6,18 @@ from typing import Any
 
 import pytest
 
+from dna_pipeline.execution import running_job
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Task, WorkerEnded
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    Progress,
+    Task,
+    WorkerEnded,
+)
 from dna_pipeline.execution.worker_child import models_of
 from dna_pipeline.execution.worker_state import WorkerState
 from tests.played_workers import free_worker
@@ -70,9 +80,16 @@ class Played:
         self.go()
 
     def go(self) -> None:
+        """Do all that there is to do; each job that begins has soon had the device."""
         self.dispatcher.listen()
         self.dispatcher.scheduler.review(keep_trying=True)
-        self.dispatcher.dispatch()
+        known = -1
+        while len(self.inside) != known:
+            known = len(self.inside)
+            self.dispatcher.dispatch()
+            for job in self.inside[known:]:
+                self.worker.report(Phase(job, "s", "writing", 60, WORKER))
+            self.dispatcher.listen()
 
     @property
     def inside(self) -> list[str]:
@@ -127,8 +144,7 @@ def test_a_suspect_waits_until_the_worker_has_no_other_job(played: Played):
     first, second, third = played.inside
     played.worker.report(JobDone(second))
     played.worker.report(JobDone(third))
-    played.dispatcher.listen()
-    played.dispatcher.dispatch()  # the fourth job joins the first
+    played.go()  # the fourth job joins the first
     fourth = played.inside[-1]
     assert played.inside == [first, fourth]
     played.worker.end("crash")
@@ -177,3 +193,48 @@ def test_a_daemon_that_closes_puts_all_back(played: Played):
     played.worker.end("closed")
     played.dispatcher.drain()
     assert {(played.job(job).status, played.job(job).crashes) for job in jobs} == {("queued", 0)}
+
+
+def test_the_next_job_is_given_away_shortly_before_the_device_is_free(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+):
+    now = [1000.0]
+    monkeypatch.setattr(running_job.time, "monotonic", lambda: now[0])
+    first, second, third = played.inside
+    played.worker.report(JobDone(second))
+    played.worker.report(JobDone(third))
+    played.worker.report(Phase(first, "s", "running", 60, WORKER))
+    played.dispatcher.listen()
+
+    def given() -> bool:
+        played.dispatcher.dispatch()
+        return len(played.inside) > 1
+
+    assert not given(), "it is not known for how long the device is needed"
+    now[0] += 10.0
+    played.worker.report(Progress(first, "s", 10, 20, 0.5))
+    played.dispatcher.listen()
+    assert not given(), "for ten seconds more"
+    now[0] += 9.0
+    played.worker.report(Progress(first, "s", 19, 20, 0.95))
+    assert played.dispatcher.listen() is False
+    assert given(), "for a second"
+    fourth = played.inside[-1]
+    played.worker.report(Phase(fourth, "s", "waiting", None, WORKER))
+    assert played.dispatcher.listen(), "there may be room for another"
+    played.site.put("e.png")
+    played.site.settle()
+    played.dispatcher.dispatch()
+    assert played.inside == [first, fourth], "one waits already"
+
+
+def test_the_time_that_a_stage_took_before_tells_when_the_device_is_free():
+    job = running_job.RunningJob("j", "in", "a.png", 1)
+    assert (job.is_before_turn, job.turn_left_s(None)) == (True, 0.0)
+    job.enter(Phase("j", "s", "running", 60, WORKER))
+    assert job.turn_left_s(None) is None
+    left = job.turn_left_s(5.0)
+    assert left is not None
+    assert 4.0 < left <= 5.0
+    assert not job.is_before_turn
+    assert "turn_since" not in job.to_dict({})

@@ -374,6 +374,7 @@ class _DeviceUse(DeviceTurns):
     def end(self) -> None:
         """Note that the work is done."""
         self.place = self._job.recipes.place_of(self._stage)
+        self._job.phase(self._spec, "writing")
 
 
 def _go_on() -> None:

@@ -33,4 +33,4 @@ def test_the_limits_of_loading_and_running(tmp_path: Path, more_s: float):
     events = workers.run(order, {"m": Slow(more_s=more_s)}, stage_timeout_s=60)
     assert events[-1] == JobDone(workers.JOB)
     limits = {event.phase: event.limit_s for event in events if isinstance(event, Phase)}
-    assert limits == {"reading": 60, "loading": 60, "running": 60 + more_s}
+    assert limits == {"reading": 60, "loading": 60, "running": 60 + more_s, "writing": 60}
