@@ -28,6 +28,7 @@ wait = ray_nodes.wait
 CONFIG = """\
 version: 1
 runtime:
+  jobs_per_worker: {at_once}
   executor: ray
   device: cpu
   threads_per_worker: 1
@@ -41,11 +42,13 @@ inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_second
 class Yard:
     """A folder with an inbox, and a daemon that works on it."""
 
-    def __init__(self, root: Path, nodes: Any, work_dir: str) -> None:
+    def __init__(self, root: Path, nodes: Any, work_dir: str, jobs_per_worker: int) -> None:
         self.root = root
         self.inbox = root / "inbox"
         self.inbox.mkdir(parents=True)
-        (root / "pipeline.yaml").write_text(CONFIG.format(address=nodes.address, work_dir=work_dir))
+        (root / "pipeline.yaml").write_text(
+            CONFIG.format(address=nodes.address, work_dir=work_dir, at_once=jobs_per_worker)
+        )
 
     @contextmanager
     def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
@@ -124,7 +127,8 @@ def check(yard: Yard, number: int) -> list[dict[str, Any]]:
 def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_not(
     tmp_path: Path, nodes: Any
 ):
-    yard = Yard(tmp_path, nodes, "transfer")
+    # With several jobs in the worker, none would be charged.
+    yard = Yard(tmp_path, nodes, "transfer", jobs_per_worker=1)
     yard.drop(20)
     with yard.daemon():
         wait(lambda: {w["node"] for w in yard.workers()} == {"one", "two"}, 60)
@@ -139,7 +143,7 @@ def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_no
 
 
 def test_jobs_of_a_node_that_is_gone_are_done_by_the_others(tmp_path: Path, nodes: Any):
-    yard = Yard(tmp_path, nodes, "shared")
+    yard = Yard(tmp_path, nodes, "shared", jobs_per_worker=3)
     yard.drop(10)
     with yard.daemon():
         wait(lambda: {w["node"] for w in yard.workers()} == {"one", "two"}, 60)
