@@ -82,7 +82,7 @@ def test_what_failed_is_asked_again(
 ) -> None:
     real = daemon.dispatcher.dispatch
 
-    def fail() -> None:
+    def fail(**_: bool) -> None:
         monkeypatch.setattr(daemon.dispatcher, "dispatch", real)
         raise OperationalError("BEGIN", {}, Exception("database or disk is full"))
 
@@ -117,9 +117,9 @@ def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
         seen_after.append(is_written)
         forward()
 
-    def write_once() -> object:
+    def write_once(**options: bool) -> object:
         nonlocal is_written
-        value = (forwarded if moment == "forward_cancels" else real)()
+        value = (forwarded if moment == "forward_cancels" else real)(**options)
         if not is_written:
             write(daemon)
             is_written = True

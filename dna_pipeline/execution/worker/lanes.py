@@ -245,17 +245,22 @@ class SameWork:
         self._keys: set[str] = set()
 
     @contextmanager
-    def alone(self, key: str | None, check: Callable[[], None]) -> Generator[None]:
+    def alone(
+        self, key: str | None, check: Callable[[], None], on_wait: Callable[[], None]
+    ) -> Generator[None]:
         """Wait until no other job works at that key, and keep others from it; without a key, do
         nothing.
 
         Args:
             check: raises to give up waiting.
+            on_wait: called if another job works at it now.
         """
         if key is None:
             yield
             return
         with self._change:
+            if key in self._keys:
+                on_wait()
             while key in self._keys:
                 check()
                 self._change.wait(POLL_S)

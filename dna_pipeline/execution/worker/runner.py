@@ -147,7 +147,8 @@ class _Run:
         self.current[0] = spec.id
         self.phase(spec, "reading")
         key = self.reuse.key(spec, stage)
-        with self.context.same_work.alone(key, self.check_cancelled):
+        waits = partial(self.phase, spec, WAITING)
+        with self.context.same_work.alone(key, self.check_cancelled, waits):
             _empty(folder)
             if (done := self.reuse.take(key, spec, stage, folder)) is not None:
                 self._finish(spec, done, folder)

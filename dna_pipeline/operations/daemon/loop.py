@@ -264,10 +264,8 @@ class Daemon(DaemonParts):
         self.status.step(now)
 
     def _dispatch(self) -> None:
-        if self._takeover is not None and self._takeover.holds_back:
-            self.dispatcher.dispatch(holds_back=True)
-        else:
-            self.dispatcher.dispatch(holds_back=not self._has_chosen_jobs())
+        is_taken_over = self._takeover is not None and self._takeover.holds_back
+        self.dispatcher.dispatch(holds_back=is_taken_over or not self._has_chosen_jobs())
 
     def _has_chosen_jobs(self) -> bool:
         """True if it is known which jobs may start: all, or those of the table's rows, which have

@@ -139,12 +139,13 @@ def test_the_time_of_turns_is_counted():
 def test_equal_work_runs_one_after_another_and_other_work_beside_it():
     work = SameWork()
     entered: list[str] = []
+    waited: list[str] = []
 
     def go(key: str) -> None:
-        with work.alone(key, nothing):
+        with work.alone(key, nothing, lambda: waited.append(key)):
             entered.append(key)
 
-    with work.alone("a", nothing):
+    with work.alone("a", nothing, nothing):
         threads = [threading.Thread(target=go, args=(key,)) for key in ("a", "b")]
         for thread in threads:
             thread.start()
@@ -152,6 +153,7 @@ def test_equal_work_runs_one_after_another_and_other_work_beside_it():
         assert entered == ["b"]
     threads[0].join(WITHIN_S)
     assert entered == ["b", "a"]
+    assert waited == ["a"]
 
 
 def test_waiting_for_equal_work_can_be_given_up():
@@ -160,10 +162,10 @@ def test_waiting_for_equal_work_can_be_given_up():
     def check() -> None:
         raise Cancelled("meanwhile")
 
-    with work.alone("a", nothing):
-        with pytest.raises(Cancelled), work.alone("a", check):
+    with work.alone("a", nothing, nothing):
+        with pytest.raises(Cancelled), work.alone("a", check, nothing):
             pass
-        with work.alone(None, check), work.alone(None, check):
+        with work.alone(None, check, check), work.alone(None, check, check):
             pass
 
 
