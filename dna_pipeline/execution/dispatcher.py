@@ -95,6 +95,8 @@ class Dispatcher:
         self._event: Event | None = None
         self._claimed_job: Job | None = None
         self._suspects = Suspects()
+        self._progress: dict[str, dict[str, Any]] = {}
+        """Progress of jobs that is not recorded yet."""
         self._usual_s: dict[tuple[str, str | None], float] = {}
         """Seconds that each stage of an inbox took the last time."""
 
@@ -269,7 +271,10 @@ class Dispatcher:
                 try:
                     self._event = events.get_nowait()
                 except queues.Empty:
+                    self._record_progress()
                     return has_room
+            if not isinstance(self._event, Progress | Phase):
+                self._record_progress()
             has_room |= isinstance(self._event, TaskDone | TaskFailed | Phase)
             # Recording may fail, for instance on a full disk. So the event is remembered and
             # recorded at the next call: the end of a job must not be lost.
@@ -336,7 +341,21 @@ class Dispatcher:
             "stage": event.stage, "step": event.step, "steps": event.steps,
             "fraction": event.fraction,
         }  # fmt: skip
-        self._ledger.transact(lambda s: queue.add_progress(s, event.job, data))
+        self._progress[event.job] = data
+
+    def _record_progress(self) -> None:
+        """Record the progress of all jobs in one transaction, of each the newest that was reported.
+
+        Many workers report so much of it that a transaction for each would take all the time.
+        """
+        if self._progress:
+
+            def action(session: Transaction) -> None:
+                for job, data in self._progress.items():
+                    queue.add_progress(session, job, data)
+
+            self._ledger.transact(action)
+            self._progress.clear()
 
     def _on_stage_done(self, running: RunningJob, event: StageDone) -> None:
         record: dict[str, Any] = asdict(event) | {"attempt": running.attempt}

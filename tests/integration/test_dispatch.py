@@ -29,6 +29,7 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
 )
 from dna_pipeline.execution.worker_state import WorkerState
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.queue import MAX_INTERRUPTIONS
 from dna_pipeline.ledger.store import Ledger
 from tests.played_workers import SINCE, free_worker
@@ -444,3 +445,28 @@ def test_a_task_that_waits_for_idle_time_is_no_work_yet(site: Any):
     executor.reports.put(TaskDone("sheet", 0.5))
     dispatcher.listen()
     assert dispatcher.is_idle
+
+
+def test_progress_is_recorded_before_the_end_of_the_job_and_the_newest_alone(site: Any):
+    for name in ("a.png", "b.png"):
+        site.put(name)
+    site.settle()
+    executor = PlayedExecutor(capacity=2)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.dispatch()
+    first, second = ids(executor.orders)
+    for step in (1, 2):
+        for job in (first, second):
+            executor.reports.put(Progress(job, "s", step, 4, step / 4))
+    executor.reports.put(JobDone(first))
+    executor.reports.put(Progress(second, "s", 3, 4, 0.75))
+    dispatcher.listen()
+    queries = Queries(site.config.ledger_path)
+    events = {job: queries.events(job) for job in (first, second)}
+    queries.close()
+    steps = {
+        job: [row["data"]["step"] for row in rows if row["kind"] == "progress"]
+        for job, rows in events.items()
+    }
+    assert steps[second] == [2, 3]
+    assert steps[first] in ([], [2]), "that of a job that has ended may be gone already"
