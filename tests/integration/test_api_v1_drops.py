@@ -92,6 +92,30 @@ def test_the_pipeline_takes_the_place_of_the_sidecars(site: Site, client: TestCl
     assert (site.job().pipeline, site.job().tags) == ("other", ["a"])
 
 
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        (
+            "# for the shop\ntags: [a]  # one",
+            '# for the shop\ntags: [a]  # one\npipeline: "other"\n',
+        ),
+        ("", 'pipeline: "other"\n'),
+        ("tags: [a]\n...\n", None),
+        ('{"tags": ["a"]}', None),
+    ],
+)
+def test_the_text_of_a_sidecar_stays_where_the_pipeline_is_added(
+    site: Site, client: TestClient, text: str, kept: str | None
+):
+    assert send(client, sidecar=text, pipeline="other").status_code == 201
+    written = site.drop(site.job()).sidecar_text
+    assert site.job().pipeline == "other"
+    if kept is None:
+        assert json.loads(written) == {"tags": ["a"], "pipeline": "other"}
+    else:
+        assert written == kept
+
+
 def test_several_images_get_the_same_settings(site: Site, client: TestClient):
     answer = send(client, "a.png", "b.png", sidecar="tags: [x]")
     assert [job["name"] for job in answer.json()["jobs"]] == ["a.png", "b.png"]

@@ -8,6 +8,7 @@ and whenever.
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -194,12 +195,11 @@ class Drops:
         return inbox
 
     def _submitter(self, request: DropRequest, inbox: Inbox) -> Submitter:
-        document, is_as_written = _document(request)
+        document, text = _document(request)
         if inbox.sidecar_required and not document.value:
             raise Refused(SidecarMissing(f"inbox {inbox.name!r} requires a sidecar"))
         if request.mask is not None and len(request.images) != 1:
             raise Refused(MaskMissing("a mask belongs to one image; send each image by itself"))
-        text = request.sidecar.encode() if is_as_written else None
         ledger = self._submissions.ledger()
         return Submitter(
             self._config, ledger, document, inbox=inbox, follows_paths=False, text=text
@@ -232,8 +232,9 @@ def _jobs(queries: Queries, ids: Sequence[str]) -> list[QueuedJob]:
     return [QueuedJob(**row) for row in queries.job_names(ids)]
 
 
-def _document(request: DropRequest) -> tuple[Document, bool]:
-    """The sidecar of a request, with what its other fields say, and whether these say nothing.
+def _document(request: DropRequest) -> tuple[Document, bytes | None]:
+    """The sidecar of a request with what its other fields say, and its text; None where the text
+    cannot say all of it as a person wrote it.
 
     Raises `Refused`.
     """
@@ -253,7 +254,28 @@ def _document(request: DropRequest) -> tuple[Document, bool]:
         value["pipeline"] = request.pipeline
     if request.mask is not None and not _names_mask(own):
         value["img2img"] = {**_mapping(own, "img2img"), "mask": "file"}
-    return Document(value, document.lines, document.unit), value == own
+    if value == own:
+        return document, request.sidecar.encode()
+    return _amended(request.sidecar, own, value) or (
+        Document(value, document.lines, document.unit),
+        None,
+    )
+
+
+def _amended(
+    text: str, own: Mapping[str, Any], value: Mapping[str, Any]
+) -> tuple[Document, bytes] | None:
+    """The text with lines at its end for what is new in `value`, so that its comments and the
+    numbers of its lines stay; None where that would not say the same."""
+    new = {key: each for key, each in value.items() if own.get(key) != each}
+    lines = "".join(f"{key}: {json.dumps(each)}\n" for key, each in new.items())
+    end = "" if not text or text.endswith("\n") else "\n"
+    amended = f"{text}{end}{lines}".encode("utf-8", "replace")
+    try:
+        document = parse_sidecar(amended)
+    except JobError:
+        return None
+    return (document, amended) if document.value == value else None
 
 
 def _require_no_images(document: Document) -> None:
