@@ -9,6 +9,33 @@ import time
 from collections.abc import Callable, Iterator
 from math import inf
 
+LOOK_S = 0.05
+"""Time between two looks of a thread that waits for a `SignalFlag`."""
+
+
+class SignalFlag:
+    """A flag that a signal handler may set.
+
+    `threading.Event` takes a lock to be set. If the signal comes while the main thread holds it, to
+    wait for the event, the handler would wait for that lock for ever.
+    """
+
+    def __init__(self) -> None:
+        self._is_set = False
+
+    def set(self) -> None:
+        self._is_set = True
+
+    def is_set(self) -> bool:
+        return self._is_set
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until it is set, for so long at most; True if it is."""
+        end = time.monotonic() + seconds
+        while not self._is_set and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, LOOK_S))
+        return self._is_set
+
 
 class Throttle:
     """Says when something that costs time is due again.

@@ -1,5 +1,6 @@
 """What the daemon leaves alone as long as nobody writes to the ledger."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,3 +132,19 @@ def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
     for _ in range(3):
         daemon._tick()
     assert seen_after.count(True) == 1
+
+
+@pytest.mark.slow
+def test_a_signal_stops_the_daemon_wherever_it_comes(daemon: Daemon) -> None:
+    """Where the signal comes while the main thread holds the lock of the event that it waits for,
+    the handler would wait for that lock for ever."""
+
+    def interrupted() -> None:
+        with daemon._wake._cond:  # type: ignore[attr-defined]
+            daemon.stop()
+
+    thread = threading.Thread(target=interrupted, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert daemon._stop.is_set()

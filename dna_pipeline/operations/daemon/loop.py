@@ -7,7 +7,6 @@ next order is sent before the last job is published, so that the device never wa
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.errors import Hold, InboxUnavailable
-from dna_pipeline.base.periodic import Throttle
+from dna_pipeline.base.periodic import SignalFlag, Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.planning.table_rows import TableRows
@@ -72,7 +71,7 @@ class Daemon(DaemonParts):
         super().__init__(config, executor, server, table)
         self._has_chosen = False
         """True once only the jobs of the table's rows may start."""
-        self._stop = threading.Event()
+        self._stop = SignalFlag()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
         """Files that were not claimed when `run` returned, with reasons."""
@@ -86,9 +85,9 @@ class Daemon(DaemonParts):
         """Reason for which the ledger is unavailable; "" if it is available."""
 
     def stop(self) -> None:
-        """End `run` soon. Safe to call from a signal handler and from any thread."""
+        """End `run` within a quarter of a second. Safe to call from a signal handler and from any
+        thread: so it sets no event, whose lock the interrupted code may hold."""
         self._stop.set()
-        self._wake.set()
 
     def run(
         self,

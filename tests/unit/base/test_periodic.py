@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
 
-from dna_pipeline.base.periodic import PeriodicTask, Throttle
+from dna_pipeline.base.periodic import PeriodicTask, SignalFlag, Throttle
 
 
 def test_what_was_never_done_is_due() -> None:
@@ -85,3 +86,15 @@ def test_the_rest_of_a_round_can_be_taken_over() -> None:
     task.step(0)
     assert len(list(task.rest())) == 2
     assert list(task.rest()) == []
+
+
+def test_a_flag_ends_the_wait_of_another_thread():
+    flag = SignalFlag()
+    assert flag.wait(0.0) is False
+    seen: list[bool] = []
+    thread = threading.Thread(target=lambda: seen.append(flag.wait(20.0)))
+    thread.start()
+    flag.set()
+    thread.join(20.0)
+    assert seen == [True]
+    assert flag.is_set()

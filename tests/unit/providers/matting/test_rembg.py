@@ -364,12 +364,14 @@ def test_the_device_decides_no_key(tmp_path: Path) -> None:
 
 
 def phases(models: ModelCache, folder: Path, picture: Path, **params: Any) -> list[str]:
-    """Phases of a job of one stage, through the worker's runner."""
+    """Phases of a job of one stage with its model, through the worker's runner."""
     stage = RemoveBackground(model="matte", **params)
     spec = StageOrder("matte", "remove_background", stage.params(), "disc")
     events = workers.run(workers.order(picture, folder, spec), models)
     assert isinstance(events[-1], JobDone), events[-1]
-    return [event.phase for event in events if isinstance(event, Phase)]
+    all_of_them = [event.phase for event in events if isinstance(event, Phase)]
+    assert (all_of_them[0], all_of_them[-1]) == ("reading", "writing")
+    return all_of_them[1:-1]
 
 
 @pytest.mark.slow
