@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -29,6 +30,14 @@ def find_chromium() -> str | None:
     """The browser's program; None if there is none. `$DNA_CHROMIUM` names another."""
     named = os.environ.get("DNA_CHROMIUM")
     return named or next(filter(None, map(shutil.which, NAMES)), None)
+
+
+_LEFT = ("navigated or closed", "context was destroyed", "Cannot find context")
+"""Parts of the messages about a page that was left while it was asked."""
+
+
+class PageLeft(RuntimeError):
+    """The page was left while it was asked."""
 
 
 class Chromium:
@@ -88,7 +97,9 @@ class Chromium:
         while (answer := self._next()).get("id") != self._number:
             self._note(answer)
         if "error" in answer:
-            raise RuntimeError(f"{method}: {answer['error']['message']}")
+            why = answer["error"]["message"]
+            kind = PageLeft if any(part in why for part in _LEFT) else RuntimeError
+            raise kind(f"{method}: {why}")
         return answer["result"]
 
     def _next(self) -> dict[str, Any]:
@@ -133,8 +144,14 @@ class Chromium:
         return result["result"].get("value")
 
     def wait(self, condition: str) -> None:
-        """Wait until an expression is true."""
-        self._until(lambda: bool(self.run(condition)), condition)
+        """Wait until an expression is true, on this page or on the one that comes after it."""
+
+        def is_true() -> bool:
+            with suppress(PageLeft):
+                return bool(self.run(condition))
+            return False
+
+        self._until(is_true, condition)
 
     def _until(self, is_true: Callable[[], bool], what: str) -> None:
         end = time.monotonic() + LIMIT_S

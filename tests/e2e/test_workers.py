@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 
 CONFIG = """\
 version: 1
-runtime: {device: [cpu, cpu], max_attempts: 3}
+runtime: {device: [cpu, cpu], jobs_per_worker: 1, max_attempts: 3}
 pipelines: {act: [{act: {deed: copy, steps: 20, seconds: 0.1}}]}
 inboxes: [{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_seconds: 0}]
 """
