@@ -171,8 +171,8 @@ def _sleeping_daemon(config: Path, times: Path) -> Generator[None]:
 
 # --- restyle ---
 
-RESTYLE_JOBS = 30
-RESTYLE_STEPS = 20
+RESTYLE_JOBS = 12
+RESTYLE_STEPS = 10
 RESTYLE_SIDE = 512
 
 
@@ -257,15 +257,16 @@ def loop() -> None:
 
 # --- mesh ---
 
-MESH_JOBS = 8
+MESH_JOBS = 6
 
 
 def _mesh(root: Path, models: Path, turns: int) -> dict[str, Any]:
     sites = [
         Site(
             root / str(at_once),
-            HEAD.format(at_once=at_once) + MESH.format(models=models, steps=20, side=512),
-            partial(photograph, side=512, kind="object"),
+            HEAD.format(at_once=at_once)
+            + MESH.format(models=models, steps=RESTYLE_STEPS, side=RESTYLE_SIDE),
+            partial(photograph, side=RESTYLE_SIDE, kind="object"),
         )
         for at_once in (1, 3)
     ]
