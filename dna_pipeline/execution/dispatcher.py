@@ -458,8 +458,8 @@ class Dispatcher:
     def _on_ended_beside(self, job: str, event: WorkerEnded) -> None:
         """Put a job back whose worker ended, where another one may have been, or was, the cause."""
         log.warning("job.interrupted", job=job, why=event.detail)
-        cause = "another job may have been the cause" if event.cause is None else "for another job"
-        why = f"{event.detail}; {cause}"
+        may_be = "may have been" if event.cause is None else "was"
+        why = f"{event.detail}; another job {may_be} the cause"
         self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, why, WorkerCrashed.code))
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:

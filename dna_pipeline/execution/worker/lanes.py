@@ -45,7 +45,8 @@ class Turns(Protocol):
             check: raises to give up a turn that has not begun.
             on_wait: called if another job has its turn now.
         """
-        ...
+        # A key of its own: nobody shares the turn.
+        return self.share(object(), None, lambda _: [work()], rank, check, on_wait)
 
     def share(
         self,
@@ -69,15 +70,6 @@ class Turns(Protocol):
 class Direct(Turns):
     """Does all work at once, for a single job."""
 
-    def take(
-        self,
-        work: Callable[[], T],
-        rank: Rank,
-        check: Callable[[], None],
-        on_wait: Callable[[], None],
-    ) -> T:
-        return work()
-
     def share(
         self,
         key: Hashable,
@@ -91,7 +83,7 @@ class Direct(Turns):
 
 
 class _Turn:
-    """Some work, and what came of it.
+    """Some work, and its result or error.
 
     Attributes:
         item: what the work is done with; several turns of one key are done with one call.
@@ -140,18 +132,6 @@ class Lane(Turns):
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def take(
-        self,
-        work: Callable[[], T],
-        rank: Rank,
-        check: Callable[[], None],
-        on_wait: Callable[[], None],
-    ) -> T:
-        if threading.current_thread() is self._thread:
-            return work()  # within the job's own turn
-        # A key of its own: nobody shares the turn.
-        return cast(T, self._done(_Turn(lambda _: [work()], object(), None), rank, check, on_wait))
-
     def share(
         self,
         key: Hashable,
@@ -161,6 +141,8 @@ class Lane(Turns):
         check: Callable[[], None],
         on_wait: Callable[[], None],
     ) -> T:
+        if threading.current_thread() is self._thread:
+            return work([item])[0]  # within the job's own turn
         return cast(T, self._done(_Turn(work, key, item), rank, check, on_wait))
 
     def _done(
