@@ -33,6 +33,7 @@ class RayNodes:
         self.folder = Path(tempfile.mkdtemp(prefix="ray", dir="/tmp"))
         self._environment = environment | {"RAY_USAGE_STATS_ENABLED": "0"}
         self._nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self._head = ""
         with socket.create_server(("127.0.0.1", 0)) as server:
             self.address = f"127.0.0.1:{server.getsockname()[1]}"
 
@@ -41,7 +42,8 @@ class RayNodes:
         port = self.address.rpartition(":")[2]
         head = ["--head", f"--port={port}", "--include-dashboard=false",
                 f"--temp-dir={self.folder}"]  # fmt: skip
-        part = head if not self._nodes else [f"--address={self.address}"]
+        self._head = self._head or name
+        part = head if name == self._head else [f"--address={self.address}"]
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", *part, "--block",
                    f"--num-cpus={cpus}", f"--object-store-memory={STORE_BYTES}",
                    f"--node-name={name}", "--disable-usage-stats"]  # fmt: skip
@@ -74,7 +76,7 @@ class RayNodes:
         except psutil.NoSuchProcess:
             return []
 
-    def kill(self, name: str) -> None:
+    def kill_raylet(self, name: str) -> None:
         """Kill the raylet of a node, and wait until all of the node has ended."""
         before, raylet = self._below(name), self.raylet(name)
         assert raylet is not None
@@ -82,13 +84,18 @@ class RayNodes:
         end(before)
         self._nodes[name].wait(30)
 
+    def kill(self, name: str) -> None:
+        """Kill all of a node at once, as when its machine loses power."""
+        before, process = self._below(name), self._nodes[name]
+        process.kill()
+        end(before, wait_s=0)
+        process.wait(30)
+
     def stop(self) -> None:
         """End all nodes at once."""
         for name, process in self._nodes.items():
-            below = self._below(name)
-            process.kill()
-            end(below, wait_s=0)
-            process.wait(30)
+            if process.poll() is None:
+                self.kill(name)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 

@@ -97,8 +97,16 @@ class Queries:
     """
 
     def __init__(self, path: Path) -> None:
+        """Open the ledger at `path`. Raises `ConfigError` if it is damaged or not yet made."""
         self._path = path
         self._connection = self._guarded(lambda: open_reader(path))
+        # All tables are made in one transaction, a moment after the file.
+        if self._value("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'") is None:
+            self.close()
+            raise ConfigError(
+                f"{path}: this ledger is still empty; the daemon that makes it needs a moment "
+                "(if none runs, `dna-pipeline watch` makes it)"
+            )
 
     def close(self) -> None:
         self._connection.close()

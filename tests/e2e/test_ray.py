@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Queries
 from tests.conftest import SCRIPTS, load_script
 
@@ -34,7 +35,9 @@ runtime:
   threads_per_worker: 1
   ray: {{address: "{address}", workers: 2, work_dir: {work_dir}}}
 pipelines:
-  two: [{{stand_in: {{id: first, seconds: 0.25}}}}, {{stand_in: {{id: last, seconds: 0.25}}}}]
+  two:
+  - stand_in: {{id: first, seconds: {seconds}}}
+  - stand_in: {{id: last, seconds: {seconds}}}
 inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_seconds: 0, name: in}}]
 """
 
@@ -42,26 +45,42 @@ inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_second
 class Yard:
     """A folder with an inbox, and a daemon that works on it."""
 
-    def __init__(self, root: Path, nodes: Any, work_dir: str, jobs_per_worker: int) -> None:
+    def __init__(
+        self,
+        root: Path,
+        nodes: Any,
+        work_dir: str,
+        jobs_per_worker: int,
+        stage_s: float = 0.25,
+    ) -> None:
         self.root = root
         self.inbox = root / "inbox"
         self.inbox.mkdir(parents=True)
         (root / "pipeline.yaml").write_text(
-            CONFIG.format(address=nodes.address, work_dir=work_dir, at_once=jobs_per_worker)
+            CONFIG.format(
+                address=nodes.address, work_dir=work_dir, at_once=jobs_per_worker, seconds=stage_s
+            )
         )
 
     @contextmanager
-    def daemon(self) -> Iterator[subprocess.Popen[bytes]]:
+    def daemon(self) -> Iterator[None]:
+        self.start()
+        try:
+            yield
+        finally:
+            self._daemon.terminate()
+            assert self._daemon.wait(20) == 0
+
+    def start(self) -> None:
         with (self.root / "log").open("ab") as log:
-            process = subprocess.Popen(
+            self._daemon = subprocess.Popen(
                 [sys.executable, "-m", "stand_in", "pipeline.yaml"], cwd=self.root,
                 env=stand_in.environment(SCRIPTS), stderr=log,
             )  # fmt: skip
-        try:
-            yield process
-        finally:
-            process.terminate()
-            assert process.wait(20) == 0
+
+    def kill_daemon(self) -> None:
+        self._daemon.kill()
+        self._daemon.wait()
 
     def drop(self, number: int, first: int = 0) -> None:
         for each in range(first, number):
@@ -78,10 +97,9 @@ class Yard:
 
     def jobs(self) -> list[dict[str, Any]]:
         path = self.root / "data/ledger.db"
-        if not path.exists():
-            return []
-        with closing(Queries(path)) as queries:
-            return queries.jobs(limit=100)
+        with suppress(ConfigError), closing(Queries(path)) as queries:
+            return queries.jobs(limit=1000)
+        return []  # the daemon has not made it yet
 
     def completed(self) -> int:
         return sum(job["status"] == "completed" for job in self.jobs())
@@ -94,6 +112,10 @@ class Yard:
         with closing(Queries(self.root / "data/ledger.db")) as queries:
             events = queries.events(None, limit=10_000)
         return [e["data"] for e in events if e["kind"] == "queued" and "ended" in e["data"]]
+
+    def attempts(self) -> list[Path]:
+        """The work folders of attempts that lie on the nodes."""
+        return list((self.root / "data/attempts").glob("*/work"))
 
     def results(self) -> dict[str, list[bytes]]:
         """The bytes of all published pictures, by the name of their image."""
@@ -120,7 +142,6 @@ def check(yard: Yard, number: int) -> list[dict[str, Any]]:
         f"{each}.png": 1 for each in range(number)
     }
     assert all(files[0].endswith(b"\nfirst\nlast") for files in results.values())
-    assert not list((yard.root / "data/attempts").glob("*/work"))
     return yard.ends_of_attempts()
 
 
@@ -138,6 +159,7 @@ def test_the_end_of_a_worker_is_charged_to_its_job_and_the_end_of_an_actor_is_no
         wait(lambda: nodes.actors("one"), 10)[0].kill()
         yard.wait_for_completed(20)
     ends = check(yard, 20)
+    assert not yard.attempts()
     assert [end["code"] for end in ends if end["code"]] == ["worker_crashed"]
     assert any("was lost" in end["ended"] for end in ends)
 
@@ -156,5 +178,42 @@ def test_jobs_of_a_node_that_is_gone_are_done_by_the_others(tmp_path: Path, node
         yard.drop(14, first=10)
         yard.wait_for_completed(14)
     ends = check(yard, 14)
-    assert any("was lost" in end["ended"] for end in ends)
+    assert not yard.attempts()
+    assert any("was lost" in end["ended"] for end in ends), ends
     assert not any(end["code"] for end in ends)
+
+
+def test_two_hundred_jobs_are_done_once_each_whatever_is_killed(tmp_path: Path):
+    with ray_nodes.running_nodes("one", "two") as nodes:
+        yard = Yard(tmp_path, nodes, "transfer", jobs_per_worker=3, stage_s=0.05)
+
+        def worker() -> None:
+            wait(lambda: nodes.workers("one", "stand_in"), 60)[0].kill()
+
+        def actor() -> None:
+            wait(lambda: nodes.actors("two"), 60)[0].kill()
+
+        def raylet() -> None:
+            nodes.kill_raylet("two")
+            nodes.start("two")
+
+        def head() -> None:
+            # Ray keeps nothing of a cluster whose head is gone: all of its nodes begin anew.
+            nodes.kill("one")
+            nodes.kill("two")
+            nodes.start("one")
+            nodes.start("two")
+
+        def daemon() -> None:
+            yard.kill_daemon()
+            yard.start()
+
+        kills = [worker, actor, raylet, head, daemon, worker, daemon, raylet]
+        yard.drop(200)
+        with yard.daemon():
+            for number, kill in enumerate(kills, start=1):
+                yard.wait_for_completed(20 * number, 120)
+                kill()
+            yard.wait_for_completed(200, 240)
+    assert len(check(yard, 200)) >= len(kills) / 2
+    assert {job["status"] for job in yard.jobs()} == {"completed"}

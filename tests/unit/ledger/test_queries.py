@@ -16,6 +16,13 @@ def views(book):
     views.close()
 
 
+def test_a_ledger_whose_tables_are_about_to_be_made(tmp_path) -> None:
+    path = tmp_path / "ledger.db"
+    path.touch()
+    with pytest.raises(ConfigError, match="still empty; the daemon that makes it needs a moment"):
+        Queries(path)
+
+
 def publish(book, job_id: str) -> None:
     book.do(queue.plan_publish, job_id, f"in/{job_id}", "a" * 64)
     book.do(queue.finish_publishing, job_id)
