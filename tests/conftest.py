@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from dna_pipeline.ledger import engine
@@ -28,6 +29,10 @@ from tests.hanging import HangingMount, knows_fuse
 # eight times as long as one. Set before torch is imported, here and in the processes started here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# No test may fail since the machine is slow.
+settings.register_profile("any-speed", deadline=None)
+settings.load_profile("any-speed")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -85,6 +85,9 @@ _SHEET_JOBS = """SELECT j.id, j.inbox, j.name, j.pipeline, j.status, j.stages, j
     j.priority, j.error, j.publish, j.publish_name, j.started_at, j.finished_at, d.image, d.sha256
     FROM jobs AS j JOIN drops AS d ON d.id = j.drop_id"""
 _SHEET_FILES = "SELECT job_id, stage_id, path, role, media_type, bytes, sha256 FROM artifacts"
+_CANCEL_REQUESTED = "SELECT 1 FROM jobs WHERE status = 'running' AND cancel_requested LIMIT 1"
+_UNPUBLISHED = """SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
+    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable' LIMIT 1"""
 _FAILED_SHEETS = """SELECT id, inbox, folder, stem, sheet FROM batches
     WHERE sheet <> 'made' AND sheet <> 'due' ORDER BY created_at DESC LIMIT 20"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
@@ -534,6 +537,14 @@ class Queries:
     def has_open_jobs(self) -> bool:
         """True if any job can go on by itself: running, runnable, or about to be published."""
         return bool(self._value(_OPEN))
+
+    def has_cancel_requests(self) -> bool:
+        """True if someone asked to cancel a job that runs."""
+        return self._value(_CANCEL_REQUESTED) is not None
+
+    def has_unpublished_jobs(self) -> bool:
+        """True if a job's folder is to be put into the outbox, and its inbox can be reached."""
+        return self._value(_UNPUBLISHED) is not None
 
     def data_version(self) -> Generator[int]:
         """Yield a number at each request; it changes after a commit of another connection."""

@@ -54,13 +54,17 @@ pipelines:
 MESH = """\
   m: {{provider: diffusers, path: {models}/sd-v1-5-local}}
   matte: {{provider: border_key}}
-  t: {{provider: triposr, path: {models}/triposr}}
+  t: {{provider: triposr, path: {models}/triposr-base}}
 pipelines:
   p:
-    - img2img: {{model: m, prompt: clay, steps: {steps}, strength: 0.5, max_size: {side}}}
+    - img2img: {{model: m, prompt: clay, steps: {steps}, strength: 0.3, max_size: {side}}}
     - remove_background: {{model: matte}}
     - triposr: {{model: t}}
 """
+
+SPIN = "GOMP_SPINCOUNT"
+"""Variable that says how long OpenMP's threads spin. The plain loop gets the worker's value: by
+default its threads take the cores from all other programs, the daemon's among them."""
 
 LOOP = "import sys; sys.path.insert(0, {scripts!r}); from benches.overlap import loop; loop()"
 
@@ -123,18 +127,19 @@ def photograph(seed: str, side: int, kind: str = "whole") -> Image.Image:
     """A photograph of that side with a few pixels that no other seed gives.
 
     Args:
-        kind: `whole`; `faded`, with an alpha that grows from top to bottom; `object`, before a
-            plain ground.
+        kind: `whole`; `faded`, with an alpha that grows from top to bottom; `object`, a drawn
+            one before a plain ground.
     """
-    data: Any = import_module("skimage.data")
-    picture = Image.fromarray(data.astronaut()).resize((side, side))
     if kind == "object":
-        ground = Image.new("RGB", (side, side), (235, 235, 235))
-        inner = picture.crop((side // 4, side // 8, 3 * side // 4, 7 * side // 8))
-        ground.paste(inner, (side // 4, side // 8))
-        picture = ground
-    noise = np.random.default_rng(list(seed.encode())).integers(0, 256, (2, side, 3), np.uint8)
-    picture.paste(Image.fromarray(noise), (0, side // 2))
+        picture = Image.open(ROOT / "scripts" / "demo_files" / "rocket.png").convert("RGB")
+    else:
+        data: Any = import_module("skimage.data")
+        picture = Image.fromarray(data.astronaut())
+    picture = picture.resize((side, side))
+    # Not at the edge, which `border_key` takes for the ground.
+    random = np.random.default_rng(list(seed.encode()))
+    noise = random.integers(0, 256, (2, side // 4, 3), np.uint8)
+    picture.paste(Image.fromarray(noise), (3 * side // 8, side // 2))
     if kind == "faded":
         rows = np.linspace(0, 255, side).astype(np.uint8)[:, None].repeat(side, axis=1)
         picture.putalpha(Image.fromarray(rows))
@@ -209,7 +214,7 @@ def _plain_loop(root: Path, models: Path) -> Generator[Callable[[int], float]]:
     process = subprocess.Popen(
         [*command, str(folder), str(models / "sd-v1-5-local")],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
-        env=os.environ | WORKER_ENV,
+        env=os.environ | {SPIN: WORKER_ENV[SPIN]},
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None

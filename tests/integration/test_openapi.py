@@ -123,7 +123,7 @@ def ask_all(requests: Any, names: dict[str, list[str]] | None = None) -> int:
     number = [0]
 
     @settings(
-        max_examples=8, deadline=None, database=None, derandomize=True,
+        max_examples=8, database=None, derandomize=True,
         phases=[Phase.generate], suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     @given(case=requests)

@@ -105,7 +105,7 @@ class Lane(Turns):
     """A thread that does the work of all jobs, one turn after another.
 
     Args:
-        prepare: called on the thread before its first turn.
+        prepare: called on the thread before its first turn; an error of it is that of every turn.
         most_together: most jobs that may share a turn.
         on_shared_error: called with an error of a turn that several jobs share, of which any may
             be the cause; it must not return.
@@ -128,6 +128,7 @@ class Lane(Turns):
         self._waiting: list[tuple[Rank, int, _Turn]] = []
         self._numbers = count()
         self._is_busy = False
+        self._fault: BaseException | None = None
         self.busy_s = 0.0
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
@@ -180,7 +181,10 @@ class Lane(Turns):
                 raise
 
     def _run(self) -> None:
-        self._prepare()
+        try:
+            self._prepare()
+        except BaseException as error:
+            self._fault = error
         while True:
             self._do_next()
 
@@ -194,6 +198,8 @@ class Lane(Turns):
         began = time.monotonic()
         first = turns[0]
         try:
+            if self._fault is not None:
+                raise self._fault
             results = first.work([turn.item for turn in turns])
             for turn, result in zip(turns, results, strict=True):
                 turn.result = result

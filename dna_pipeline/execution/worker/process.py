@@ -7,12 +7,15 @@ so that this leaves no half-written file.
 
 from __future__ import annotations
 
+import ctypes
 import os
 import queue
 import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import IO, Any, NoReturn
@@ -56,6 +59,9 @@ OFFLINE = {
     "DISABLE_TELEMETRY": "YES",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+REST_S = 5.0
+"""Time without an order after which memory that nothing uses is handed back."""
 
 COMPILED = "compiled"
 """Folder below the data folder that keeps what torch compiled of models."""
@@ -193,14 +199,31 @@ class Worker:
         return device
 
     def _next_order(self, context: WorkerContext) -> Order | Task:
-        """Wait for an order. After `idle_unload_s` without one, unload the models and give the
-        device's memory back."""
+        """Wait for an order. After a moment without one, give memory back that nothing uses; after
+        `idle_unload_s`, unload the models too, and give the device's memory back."""
+        unload_s = self.settings.idle_unload_s
+        rest_s = min(REST_S, unload_s or REST_S)
+        releases: list[tuple[float, Callable[[], None]]] = [(rest_s, trim_heap)]
+        if unload_s:
+            releases.append((unload_s - rest_s, partial(self._unload, context)))
+        for wait_s, release in releases:
+            with suppress(queue.Empty):
+                return self._order_within(wait_s)
+            release()
+        return self.orders.get()
+
+    def _order_within(self, wait_s: float) -> Order | Task:
+        """Wait for an order. Raises `queue.Empty` after that time in which no job ran."""
         while True:
             try:
-                return self.orders.get(timeout=self.settings.idle_unload_s or None)
+                return self.orders.get(timeout=wait_s)
             except queue.Empty:
-                if self.under_way == 0 and context.models.evict():
-                    release_memory()
+                if self.under_way == 0:
+                    raise
+
+    def _unload(self, context: WorkerContext) -> None:
+        if context.models.evict():
+            release_memory()
 
     def _refuse_all(self, error: DeviceUnavailable) -> None:
         failure = Failure(error.code, "", str(error)).to_dict()
@@ -306,11 +329,12 @@ def _gpu(name: str) -> str | None:
 
 
 def release_memory() -> None:
-    """Hand cached device memory back to the system."""
+    """Hand memory back to the system that nothing uses: the device's, and this process's own."""
     import gc
     import sys
 
     gc.collect()
+    trim_heap()
     if "torch" not in sys.modules:
         return
     import torch
@@ -319,6 +343,13 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():
         torch.mps.empty_cache()
+
+
+def trim_heap() -> None:
+    """Hand memory back that the C library keeps for the next job (`WORKER_ENV`); glibc alone keeps
+    it."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def lock_name(number: int) -> str:

@@ -136,7 +136,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
         yield status, f"{count} ({by_inbox}){_cut_off(count) if is_cut_off else ''}"
     yield from _running_lines(fields)
     if fields["jobs_per_hour"]:
-        yield "rate", f"{fields['jobs_per_hour']} in the last hour"
+        yield "rate", f"{fields['jobs_per_hour']} completed in the last hour"
     if fields["queue_eta_s"] is not None:
         yield "time", time_left(fields["queue_eta_s"])
     elif fields["runnable"]:

@@ -141,8 +141,8 @@ def _say_leftovers(which: str, left: Sequence[dict[str, Any]]) -> None:
     Args:
         which: clause about the transfers. A transfer that runs now has such a folder as well.
     """
-    if left:
-        number = sum(one["bytes"] for one in left)
+    number = sum(one["bytes"] for one in left)
+    if number:
         folders = ", ".join(one["path"] for one in left)
         say(
             f"transfers {which} left {size(number)} in {folders}; "

@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import Hold, InboxUnavailable
+from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
 from dna_pipeline.base.periodic import SignalFlag, Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
@@ -249,7 +249,8 @@ class Daemon(DaemonParts):
         # Cancels, and jobs to start or publish, are found in the ledger alone, so skip all three if
         # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
-            self.dispatcher.forward_cancels()
+            if self._may_be(self._queries.has_cancel_requests):
+                self.dispatcher.forward_cancels()
             self.model_loads.step()
             self._dispatch()
             self._publish_some(now)
@@ -293,9 +294,21 @@ class Daemon(DaemonParts):
             self.sheets.ledger_changed()
             self.thumbnails.ledger_changed()
 
+    def _may_be(self, is_so: Callable[[], bool]) -> bool:
+        """Ask the ledger by a query that takes no lock; True also if it gives no answer.
+
+        Each step of each job is a change of the ledger, and a transaction costs a millisecond.
+        """
+        try:
+            return is_so()
+        except ConfigError:
+            return True
+
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""
         if not self._publish_retry.is_due(now) or not self._has_published(0.0):
+            return
+        if not self._may_be(self._queries.has_unpublished_jobs):
             return
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():

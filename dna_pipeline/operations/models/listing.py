@@ -14,8 +14,6 @@ from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
 
-"""Folder of wildcard files below the data folder."""
-
 
 def list_models(config: Config) -> list[dict[str, Any]]:
     """List the models of pipeline.yaml, then LoRA, embeddings and wildcards in their folders.

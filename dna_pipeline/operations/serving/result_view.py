@@ -147,9 +147,11 @@ def _last(files: Iterable[ListedFile], is_meant: Callable[[ListedFile], bool]) -
 def _stage(stage: Mapping[str, Any], run: Mapping[str, Any] | None) -> StageView:
     params: Mapping[str, Any] = stage["params"] if run is None else run["params"]
     units = _units(stage["type"])
+    # What someone set comes before the defaults.
+    ordered = sorted(params.items(), key=lambda item: item[0] not in stage["params"])
     words = [
         (name.replace("_", " "), _with_unit(value, units.get(name, "")))
-        for name, value in params.items()
+        for name, value in ordered
         if value is not None
     ]
     model: Mapping[str, Any] = (run or {}).get("model") or {}

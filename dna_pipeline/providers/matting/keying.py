@@ -43,7 +43,8 @@ NOISE_LIMIT = 3.2
 """Largest noise of the background, as a standard deviation in CIELAB units."""
 
 _HINT = (
-    "For photographs set `provider: rembg` and `name: u2net` for this model in pipeline.yaml; "
+    "For photographs set `provider: rembg` and `name: u2net` for this model in pipeline.yaml "
+    "(`dna-pipeline models pull` fetches it, 0.2 GB), or drop a PNG whose alpha cuts it out; "
     "border_key is for renders and product shots."
 )
 

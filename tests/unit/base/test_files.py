@@ -11,7 +11,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dna_pipeline.base.files import (
@@ -78,7 +78,6 @@ def test_cutting_makes_no_reserved_name():
 @pytest.mark.slow
 @given(st.text(max_size=150) | st.text("con.auxlpt1 ./\\\u202e\u0301e猫\ud800", max_size=150))
 @example("con" + "." * 130)
-@settings(deadline=None)
 def test_safe_names_of_anything(name: str):
     safe = safe_name(name)
     assert 0 < len(safe.encode()) <= STEM_BYTES
@@ -95,7 +94,6 @@ BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 @pytest.mark.slow
 @given(name=st.text(max_size=300))
-@settings(deadline=None)
 def test_a_safe_name_can_be_used(name: str, tmp_path_factory: pytest.TempPathFactory):
     file = tmp_path_factory.getbasetemp() / (safe_name(name) + "." + "x" * (254 - STEM_BYTES))
     file.write_bytes(b"")

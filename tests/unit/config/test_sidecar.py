@@ -10,7 +10,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dna_pipeline.base.errors import (
@@ -580,7 +580,6 @@ def test_no_input_is_worse_than_a_job_error(read):
     )
 
     @given(st.dictionaries(names, values, max_size=5))
-    @settings(deadline=None)
     def check(value: dict):
         try:
             spec = resolve(config, config.inboxes[0], Document(value, {}), lambda: 1)

@@ -50,14 +50,14 @@ def same(a: object, b: object) -> bool:
 )
 @example("１２")  # digits, but not ASCII ones
 @example("1\n")
-@settings(max_examples=600, deadline=None)
+@settings(max_examples=600)
 def test_scalars_follow_the_core_schema(text: str):
     assert same(scalar(text), by_the_table(text))
 
 
 @pytest.mark.slow
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_what_json_writes_is_read_back(value: object):
     assert same(loads(f"key: {json.dumps(value)}".encode()).value["key"], value)
 
@@ -362,7 +362,7 @@ def check_any(data: bytes) -> None:
 
 @pytest.mark.slow
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_random_bytes(data: bytes):
     check_any(data)
 
@@ -374,7 +374,7 @@ TOKENS += [" ", ": ", "- ", "\n", "\n  ", "\n\t", '"', "%YAML 1.2\n", "\\u0000",
 
 @pytest.mark.slow
 @given(st.lists(st.sampled_from(TOKENS), max_size=30))
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 def test_random_pieces_of_yaml(parts: list[str]):
     check_any("".join(parts).encode())
 

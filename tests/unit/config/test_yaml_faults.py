@@ -95,7 +95,7 @@ def test_files_of_other_encodings(data: bytes, kind: str):
 
 @pytest.mark.slow
 @given(st.text("ab1 \n\t:#&*!%@`-?|>,[]{}'\"\\“”：\u00a0.0", max_size=24))
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 def test_no_text_is_worse_than_a_yaml_error(text: str):
     try:
         loads(text.encode())

@@ -191,7 +191,7 @@ _VALUES = st.recursive(
 @given(_VALUES, st.sampled_from([None, 2]))
 @example({"a": "C:\new"}, None)
 @example({"C:\n": '"A:\nb', ".": "..\t", "b": 'x\\"C:\n'}, 2)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_what_the_program_writes_is_read_back(value: object, indent: int | None):
     assert loads(dumps({"a": value}, indent).encode()).value == {"a": value}
 

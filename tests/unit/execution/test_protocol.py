@@ -156,7 +156,7 @@ json_values = st.recursive(
 
 @pytest.mark.slow
 @given(st.sampled_from(EVENTS), st.data(), json_values)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_value_in_any_field(event: Any, data: st.DataObject, value: Any):
     message = event_to_message(event)
     message[data.draw(st.sampled_from(sorted(message)))] = value
@@ -176,7 +176,7 @@ def test_any_value_in_any_field(event: Any, data: st.DataObject, value: Any):
 @example(b'{"a": NaN}\n')
 @example(b'{"a": 1e999}\n')
 @example(b"\xff\xfe{\n")
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_garbage_is_told_shortly(data: bytes):
     try:
         for message in ipc.messages(io.BytesIO(data)):

@@ -4,7 +4,7 @@ import pytest
 
 from dna_pipeline.base.errors import ConfigError, EmptyMesh
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger import holds, queue, store
+from dna_pipeline.ledger import holds, queue, requests, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.sqlite import sqlite_module
 
@@ -26,6 +26,23 @@ def test_a_ledger_whose_tables_are_about_to_be_made(tmp_path) -> None:
 def publish(book, job_id: str) -> None:
     book.do(queue.plan_publish, job_id, f"in/{job_id}", "a" * 64)
     book.do(queue.finish_publishing, job_id)
+
+
+def test_what_the_daemon_asks_at_each_change(book, views) -> None:
+    job = book.add()
+    assert book.claim() == job
+    assert not views.has_cancel_requests()
+    assert not views.has_unpublished_jobs()
+    book.do(requests.request_cancel, job)
+    assert views.has_cancel_requests()
+    book.do(queue.finish_computing, job)
+    assert views.has_unpublished_jobs()
+    book.do(queue.hold_publish, job, "inbox_unavailable", "the share is gone")
+    assert not views.has_unpublished_jobs()
+    book.do(queue.hold_publish, job, "disk_full", "no space")
+    assert views.has_unpublished_jobs()
+    publish(book, job)
+    assert not views.has_unpublished_jobs()
 
 
 def test_find_by_any_unique_beginning(book, views) -> None:

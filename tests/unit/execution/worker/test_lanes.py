@@ -222,3 +222,13 @@ def test_an_error_of_a_shared_turn_is_not_the_first_job_s():
     first.join(WITHIN_S)
     second.join(WITHIN_S)
     assert [str(error) for error in seen] == ["of one of them"]
+
+
+def test_a_lane_that_could_not_be_prepared_fails_each_turn():
+    def fail() -> None:
+        raise OSError("no such card")
+
+    lane = Lane("tested", fail)
+    for number in range(2):
+        with pytest.raises(OSError, match="no such card"):
+            lane.take(nothing, (0, number), nothing, nothing)

@@ -398,7 +398,7 @@ def test_truncated_anywhere_it_never_reads_as_whole(
     data = save(tmp_path / "whole.exr", {**header, **compression}, planes).read_bytes()
     cut = tmp_path / "cut.exr"
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=60)
     @given(st.integers(0, len(data) - 1))
     def check(size: int) -> None:
         cut.write_bytes(data[:size])
@@ -435,7 +435,7 @@ def test_half_written_in_place(tmp_path: Path, share: float) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_flipped_bytes_never_escape_as_another_error(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -301,7 +301,7 @@ def test_infinite_luminance_is_made_safe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.floats(-3, 3) | st.floats(width=32), min_size=8, max_size=8))
 def test_no_chromaticities_escape_as_an_error(
     tmp_path_factory: pytest.TempPathFactory, given_values: list[float]

@@ -31,6 +31,15 @@ function followState(place) {
   addEventListener("pagehide", () => source.close());
 }
 
+// A file that is no picture, a damaged one say, has none to show.
+const ICON = new URL("icons/picture.svg", document.currentScript.src);
+
+function replacePicture(image) {
+  const figure = image.closest("figure.single");
+  if (figure) figure.hidden = true;
+  else if (image.closest(".box") && image.src !== ICON.href) image.src = ICON;
+}
+
 const VIEWS = { q: "/", r: "/results", d: "/drop", m: "/models" };
 let lastKey = "";
 
@@ -93,7 +102,12 @@ async function copy(event) {
   }
 }
 
+document.addEventListener("error", (event) => {
+  if (event.target instanceof HTMLImageElement) replacePicture(event.target);
+}, true);
+
 document.addEventListener("DOMContentLoaded", () => {
+  for (const image of document.images) if (image.loading !== "lazy" && image.complete && !image.naturalWidth) replacePicture(image);
   for (const box of document.querySelectorAll("[data-compare]")) compare(box);
   for (const form of document.querySelectorAll("[data-filters]")) filter(form);
   for (const button of document.querySelectorAll("[data-copy]")) button.addEventListener("click", copy);

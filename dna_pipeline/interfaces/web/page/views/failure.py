@@ -90,7 +90,6 @@ def _failure(job: Record) -> Record:
     stages = {stage["id"] for stage in job["stages"]}
     return {
         "job": job["id"],
-        "name": job["name"],
         "status": job["status"],
         "sentence": error.get("message") or f"The job is {job['status']}.",
         "detail": error.get("detail") or "",
