@@ -22,6 +22,7 @@ from dna_pipeline.operations.serving.result_files import (
 from dna_pipeline.publish.sheet import folder as sheet_folder
 from dna_pipeline.publish.sheet.entries import sidecar_of
 from dna_pipeline.stages import registry
+from dna_pipeline.stages.base import Stage
 
 VIEWER = sheet_folder.VIEWER
 """Name of the script that shows meshes."""
@@ -147,8 +148,8 @@ def _last(files: Iterable[ListedFile], is_meant: Callable[[ListedFile], bool]) -
 def _stage(stage: Mapping[str, Any], run: Mapping[str, Any] | None) -> StageView:
     params: Mapping[str, Any] = stage["params"] if run is None else run["params"]
     units = _units(stage["type"])
-    # What someone set comes before the defaults.
-    ordered = sorted(params.items(), key=lambda item: item[0] not in stage["params"])
+    # Those that all stages have come last.
+    ordered = sorted(params.items(), key=lambda item: item[0] in Stage.model_fields)
     words = [
         (name.replace("_", " "), _with_unit(value, units.get(name, "")))
         for name, value in ordered

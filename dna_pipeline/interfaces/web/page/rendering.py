@@ -19,6 +19,7 @@ from dna_pipeline import __version__
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.quantities import about, duration, size
 from dna_pipeline.base.times import format_time
+from dna_pipeline.config.json_schema.words import capitalised
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "assets"
@@ -90,8 +91,9 @@ def shown(value: object) -> str:
 
 
 def sentence(value: object) -> Markup:
-    """As `shown`, for a sentence of the program, whose commands stand between backticks."""
-    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(shown(value)))))
+    """As `shown`, for a sentence of the program, whose commands stand between backticks. It gets a
+    large first letter."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(capitalised(shown(value))))))
 
 
 _COMMAND = re.compile(r"`([^`<>]+)`")

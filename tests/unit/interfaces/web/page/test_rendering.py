@@ -6,7 +6,7 @@ from dna_pipeline.interfaces.web.page.rendering import sentence
 def test_commands_between_backticks_are_code():
     text = "no daemon runs; `dna-pipeline watch` starts one, `dna-pipeline run` too"
     assert sentence(text) == (
-        "no daemon runs; <code>dna-pipeline watch</code> starts one, "
+        "No daemon runs; <code>dna-pipeline watch</code> starts one, "
         "<code>dna-pipeline run</code> too"
     )
 
