@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import os
 import queue
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
@@ -331,7 +332,6 @@ def _gpu(name: str) -> str | None:
 def release_memory() -> None:
     """Hand memory back to the system that nothing uses: the device's, and this process's own."""
     import gc
-    import sys
 
     gc.collect()
     trim_heap()
@@ -348,8 +348,9 @@ def release_memory() -> None:
 def trim_heap() -> None:
     """Hand memory back that the C library keeps for the next job (`WORKER_ENV`); glibc alone keeps
     it."""
-    with suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
+    if sys.platform == "linux":
+        with suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def lock_name(number: int) -> str:
