@@ -100,16 +100,8 @@ class Queries:
     """
 
     def __init__(self, path: Path) -> None:
-        """Open the ledger at `path`. Raises `ConfigError` if it is damaged or not yet made."""
         self._path = path
         self._connection = self._guarded(lambda: open_reader(path))
-        # All tables are made in one transaction, a moment after the file.
-        if self._value("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'") is None:
-            self.close()
-            raise ConfigError(
-                f"{path}: this ledger is still empty; the daemon that makes it needs a moment "
-                "(if none runs, `dna-pipeline watch` makes it)"
-            )
 
     def close(self) -> None:
         self._connection.close()
@@ -118,9 +110,18 @@ class Queries:
         try:
             return ask()
         except sqlite_module().OperationalError as error:
-            raise ConfigError(f"{self._path}: the ledger cannot be read: {error}") from None
+            raise ConfigError(f"{self._path}: {self._why_unread(error)}") from None
         except sqlite_module().DatabaseError as error:
             raise refusal(self._path, error) from None
+
+    def _why_unread(self, error: Exception) -> str:
+        # All tables are made in one transaction, a moment after the file.
+        if str(error) == "no such table: jobs":
+            return (
+                "this ledger is still empty; the daemon that makes it needs a moment (if none "
+                "runs, `dna-pipeline watch` makes it)"
+            )
+        return f"the ledger cannot be read: {error}"
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         def ask() -> list[dict[str, Any]]:

@@ -105,29 +105,31 @@ def test_now_and_then_it_is_asked_all_the_same(daemon: Daemon, asked: list[str])
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["listen", "forward_cancels", "dispatch"])
+@pytest.mark.parametrize("moment", ["listen", "has_cancel_requests", "dispatch"])
 def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
     daemon: Daemon, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     """A request to cancel is committed by another process, and nothing else is, for a long time."""
     is_written = False
     seen_after: list[bool] = []
-    forward, real = daemon.dispatcher.forward_cancels, getattr(daemon.dispatcher, moment)
+    ask = daemon._queries.has_cancel_requests
+    owner = daemon._queries if moment == "has_cancel_requests" else daemon.dispatcher
+    real = getattr(owner, moment)
 
-    def forwarded() -> None:
+    def asked() -> bool:
         seen_after.append(is_written)
-        forward()
+        return ask()
 
     def write_once(**options: bool) -> object:
         nonlocal is_written
-        value = (forwarded if moment == "forward_cancels" else real)(**options)
+        value = (asked if moment == "has_cancel_requests" else real)(**options)
         if not is_written:
             write(daemon)
             is_written = True
         return value
 
-    monkeypatch.setattr(daemon.dispatcher, "forward_cancels", forwarded)
-    monkeypatch.setattr(daemon.dispatcher, moment, write_once)
+    monkeypatch.setattr(daemon._queries, "has_cancel_requests", asked)
+    monkeypatch.setattr(owner, moment, write_once)
     daemon._has_changed = True
     for _ in range(3):
         daemon._tick()

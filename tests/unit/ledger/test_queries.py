@@ -19,8 +19,10 @@ def views(book):
 def test_a_ledger_whose_tables_are_about_to_be_made(tmp_path) -> None:
     path = tmp_path / "ledger.db"
     path.touch()
+    views = Queries(path)
     with pytest.raises(ConfigError, match="still empty; the daemon that makes it needs a moment"):
-        Queries(path)
+        views.jobs()
+    views.close()
 
 
 def publish(book, job_id: str) -> None:
