@@ -30,7 +30,7 @@ from tests.hanging import HangingMount, knows_fuse
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# No test may fail since the machine is slow.
+# No test may fail because the machine is slow.
 settings.register_profile("any-speed", deadline=None)
 settings.load_profile("any-speed")
 

@@ -42,8 +42,8 @@ WORKER_ENV = {
 
 OpenMP's threads spin while they wait for one another. By default they do so for long, which makes a
 job many times slower if other programs need the cores too; threads that sleep at once cost a job
-about 3 % if no other program does. So GNU's spin for some microseconds, and those of others, which
-have no such setting, sleep.
+about 3 % if no other program does. So the threads of GNU's OpenMP spin for some microseconds, and
+those of other makers, which have no such setting, sleep.
 
 glibc's memory for tensors comes from the system at each operation, page by page, and goes back
 after it. Kept up to 1 GiB, it makes a job on a CPU about 5 % faster; a worker at rest gives it

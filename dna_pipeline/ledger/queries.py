@@ -86,8 +86,9 @@ _SHEET_JOBS = """SELECT j.id, j.inbox, j.name, j.pipeline, j.status, j.stages, j
     FROM jobs AS j JOIN drops AS d ON d.id = j.drop_id"""
 _SHEET_FILES = "SELECT job_id, stage_id, path, role, media_type, bytes, sha256 FROM artifacts"
 _CANCEL_REQUESTED = "SELECT 1 FROM jobs WHERE status = 'running' AND cancel_requested LIMIT 1"
-_UNPUBLISHED = """SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
-    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable' LIMIT 1"""
+TO_PUBLISH = """FROM jobs INDEXED BY ix_jobs_publish
+    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'"""
+_UNPUBLISHED = f"SELECT 1 {TO_PUBLISH} LIMIT 1"
 _FAILED_SHEETS = """SELECT id, inbox, folder, stem, sheet FROM batches
     WHERE sheet <> 'made' AND sheet <> 'due' ORDER BY created_at DESC LIMIT 20"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
@@ -115,13 +116,17 @@ class Queries:
             raise refusal(self._path, error) from None
 
     def _why_unread(self, error: Exception) -> str:
-        # All tables are made in one transaction, a moment after the file.
-        if str(error) == "no such table: jobs":
+        """Say why a query failed. All tables are made in one transaction, a moment after the
+        file."""
+        if str(error).startswith("no such table") and self._has_no_tables():
             return (
                 "this ledger is still empty; the daemon that makes it needs a moment (if none "
                 "runs, `dna-pipeline watch` makes it)"
             )
         return f"the ledger cannot be read: {error}"
+
+    def _has_no_tables(self) -> bool:
+        return self._connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         def ask() -> list[dict[str, Any]]:

@@ -15,6 +15,7 @@ from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashe
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import states
 from dna_pipeline.ledger.drops import failed_data
+from dna_pipeline.ledger.queries import TO_PUBLISH
 from dna_pipeline.ledger.store import add_event, add_rows
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
@@ -62,11 +63,7 @@ _CLAIM_AT = _claim("seq = :seq AND +status = 'queued' AND hold IS NULL")
 _NEXT_MODELS = text("""SELECT seq, models FROM jobs INDEXED BY ix_jobs_runnable
     WHERE status = 'queued' AND hold IS NULL AND priority = :priority
     ORDER BY seq LIMIT :limit""")
-_TO_PUBLISH = _jobs(
-    f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
-    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
-    ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
-)
+_TO_PUBLISH = _jobs(f"SELECT {_ALL} {TO_PUBLISH} ORDER BY hold IS NOT NULL, seq LIMIT :limit")
 _STAGES = select(Job.stages).where(Job.id == bindparam("id"))
 IS_QUEUED = text("+jobs.status = 'queued'")
 RELEASED: dict[str, Any] = {"hold": None, "hold_detail": None}

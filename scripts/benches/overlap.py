@@ -127,8 +127,8 @@ def photograph(seed: str, side: int, kind: str = "whole") -> Image.Image:
     """A photograph of that side with a few pixels that no other seed gives.
 
     Args:
-        kind: `whole`; `faded`, with an alpha that grows from top to bottom; `object`, a drawn
-            one before a plain ground.
+        kind: `whole`; `faded`, with an alpha that grows from top to bottom; `object`, the
+            demo's drawn rocket before a plain background.
     """
     if kind == "object":
         picture = Image.open(ROOT / "scripts" / "demo_files" / "rocket.png").convert("RGB")
@@ -136,7 +136,7 @@ def photograph(seed: str, side: int, kind: str = "whole") -> Image.Image:
         data: Any = import_module("skimage.data")
         picture = Image.fromarray(data.astronaut())
     picture = picture.resize((side, side))
-    # Not at the edge, which `border_key` takes for the ground.
+    # Not at the edge, which `border_key` takes for the background.
     random = np.random.default_rng(list(seed.encode()))
     noise = random.integers(0, 256, (2, side // 4, 3), np.uint8)
     picture.paste(Image.fromarray(noise), (3 * side // 8, side // 2))

@@ -112,23 +112,26 @@ def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
     """A request to cancel is committed by another process, and nothing else is, for a long time."""
     is_written = False
     seen_after: list[bool] = []
-    ask = daemon._queries.has_cancel_requests
     owner = daemon._queries if moment == "has_cancel_requests" else daemon.dispatcher
-    real = getattr(owner, moment)
+    forward, real = daemon.dispatcher.forward_cancels, getattr(owner, moment)
 
-    def asked() -> bool:
+    def forwarded() -> None:
         seen_after.append(is_written)
-        return ask()
+        forward()
+
+    def is_cancelled() -> bool:
+        return is_written
 
     def write_once(**options: bool) -> object:
         nonlocal is_written
-        value = (asked if moment == "has_cancel_requests" else real)(**options)
+        value = (is_cancelled if moment == "has_cancel_requests" else real)(**options)
         if not is_written:
             write(daemon)
             is_written = True
         return value
 
-    monkeypatch.setattr(daemon._queries, "has_cancel_requests", asked)
+    monkeypatch.setattr(daemon.dispatcher, "forward_cancels", forwarded)
+    monkeypatch.setattr(daemon._queries, "has_cancel_requests", is_cancelled)
     monkeypatch.setattr(owner, moment, write_once)
     daemon._has_changed = True
     for _ in range(3):

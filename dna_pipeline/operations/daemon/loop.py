@@ -249,7 +249,7 @@ class Daemon(DaemonParts):
         # Cancels, and jobs to start or publish, are found in the ledger alone, so skip all three if
         # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
-            if self._may_be(self._queries.has_cancel_requests):
+            if self._is_possible(self._queries.has_cancel_requests):
                 self.dispatcher.forward_cancels()
             self.model_loads.step()
             self._dispatch()
@@ -294,8 +294,9 @@ class Daemon(DaemonParts):
             self.sheets.ledger_changed()
             self.thumbnails.ledger_changed()
 
-    def _may_be(self, is_so: Callable[[], bool]) -> bool:
-        """Ask the ledger by a query that takes no lock; True also if it gives no answer.
+    def _is_possible(self, is_so: Callable[[], bool]) -> bool:
+        """Ask the ledger by a query that takes no lock; True also if the ledger cannot be read, so
+        that the transaction that follows reports why.
 
         Each step of each job is a change of the ledger, and a transaction costs a millisecond.
         """
@@ -308,7 +309,7 @@ class Daemon(DaemonParts):
         """Publish finished jobs, one after the other, and serve the executor between them."""
         if not self._publish_retry.is_due(now) or not self._has_published(0.0):
             return
-        if not self._may_be(self._queries.has_unpublished_jobs):
+        if not self._is_possible(self._queries.has_unpublished_jobs):
             return
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():

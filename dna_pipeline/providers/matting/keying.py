@@ -44,8 +44,8 @@ NOISE_LIMIT = 3.2
 
 _HINT = (
     "For photographs set `provider: rembg` and `name: u2net` for this model in pipeline.yaml "
-    "(`dna-pipeline models pull` fetches it, 0.2 GB), or drop a PNG whose alpha cuts it out; "
-    "border_key is for renders and product shots."
+    "(`dna-pipeline models pull` fetches it, 0.2 GB), or drop a PNG whose background is "
+    "transparent already; border_key is for renders and product shots."
 )
 
 

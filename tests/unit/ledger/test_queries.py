@@ -22,6 +22,8 @@ def test_a_ledger_whose_tables_are_about_to_be_made(tmp_path) -> None:
     views = Queries(path)
     with pytest.raises(ConfigError, match="still empty; the daemon that makes it needs a moment"):
         views.jobs()
+    with pytest.raises(ConfigError, match="still empty"):
+        views.counts()
     views.close()
 
 

@@ -31,7 +31,7 @@ function followState(place) {
   addEventListener("pagehide", () => source.close());
 }
 
-// A file that is no picture, a damaged one say, has none to show.
+// In place of the browser's mark for a picture that it cannot decode, of a damaged file say.
 const ICON = new URL("icons/picture.svg", document.currentScript.src);
 
 function replacePicture(image) {
