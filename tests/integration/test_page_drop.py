@@ -187,7 +187,7 @@ class TestRetry:
 
     def test_says_what_went_wrong_with_the_yaml(self, browser: Browser, failed: str) -> None:
         body = browser.get(f"/results/{failed}/retry").body.decode()
-        assert "All black" in body and "<script>alert" not in body and "\u202e" not in body
+        assert "all black" in body and "<script>alert" not in body and "\u202e" not in body
         assert "strength: 0.4</textarea>" in re.sub(r"\s+</textarea>", "</textarea>", body)
 
     def test_edited_yaml_is_what_runs(self, browser: Browser, config: Config, failed: str) -> None:

@@ -112,9 +112,10 @@ def data_scripts(sheet: Sheet, place: Place) -> dict[str, str]:
 
 
 def common_params(entries: Sequence[SheetEntry]) -> dict[str, Any]:
-    """The parameters that all entries with any have, with one value."""
+    """The parameters that all entries with any have, with one value; those of a single entry are
+    compared with nothing, so they are all common."""
     params = [entry.params for entry in entries if entry.params]
-    if len(params) < 2:
+    if not params:
         return {}
     common = dict(params[0])
     for other in params[1:]:

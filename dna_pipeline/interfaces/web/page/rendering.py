@@ -19,7 +19,6 @@ from dna_pipeline import __version__
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.quantities import about, duration, size
 from dna_pipeline.base.times import format_time
-from dna_pipeline.config.json_schema.words import capitalised
 
 HERE = Path(__file__).parent
 ASSETS = HERE / "assets"
@@ -44,8 +43,8 @@ def _environment() -> Environment:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     filters, shared = cast("dict[str, Any]", environment.filters), cast("Any", environment.globals)
-    filters.update(size=size, about=about, duration=duration, time=time_tag)
-    filters.update(shown=shown, sentence=sentence, lines=lines, percent=percent)
+    filters.update(size=size, about=about, duration=duration, percent=percent, time=time_tag)
+    filters.update(shown=shown, sentence=sentence, sentences=sentences, lines=lines)
     shared["version"] = __version__
     return environment
 
@@ -91,9 +90,13 @@ def shown(value: object) -> str:
 
 
 def sentence(value: object) -> Markup:
-    """As `shown`, for a sentence of the program, whose commands stand between backticks. It gets a
-    large first letter."""
-    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(capitalised(shown(value))))))
+    """As `shown`, for a sentence of the program, whose commands stand between backticks."""
+    return Markup(_COMMAND.sub(r"<code>\1</code>", str(escape(shown(value)))))
+
+
+def sentences(value: object) -> Markup:
+    """Sentences of the program, one in a line, each as `sentence`."""
+    return Markup("<br>").join(map(sentence, str(value).split("\n")))
 
 
 _COMMAND = re.compile(r"`([^`<>]+)`")

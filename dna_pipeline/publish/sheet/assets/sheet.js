@@ -265,7 +265,7 @@
     const nodes = [make("h1", {}, head.title), facts];
     if (head.leftOff) nodes.push(make("p", { className: "alarm" }, `${head.leftOff.toLocaleString("en")} more have no place on this sheet.`));
     const common = Object.entries(head.common);
-    if (common.length) nodes.push(make("details", { className: "common" }, make("summary", {}, "The same in all"), list(common)));
+    if (common.length) nodes.push(make("details", { className: "common" }, make("summary", {}, head.total > 1 ? "The same in all" : "Parameters"), list(common)));
     $("head").replaceChildren(...nodes);
   }
 

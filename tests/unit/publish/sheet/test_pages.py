@@ -72,6 +72,12 @@ def test_equal_parameters_are_said_once() -> None:
     assert [shown["params"] for shown in scripts["page-1.js"]] == [{"a.seed": 1}, {"a.seed": 2}]
 
 
+def test_the_parameters_of_a_single_result_are_folded_away() -> None:
+    scripts = data(sheet(entry(1, params={"a.steps": 20})), place())
+    assert scripts["head.js"]["common"] == {"a.steps": 20}
+    assert "params" not in scripts["page-1.js"][0]
+
+
 def test_rows_without_parameters_do_not_count() -> None:
     entries = [
         entry(1, params={"a": 1}),

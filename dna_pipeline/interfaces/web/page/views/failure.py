@@ -19,6 +19,10 @@ from dna_pipeline.operations.serving import failures, jobs
 Record = dict[str, Any]
 
 
+RETRYABLE = ("failed", "cancelled")
+"""States of jobs that may be tried again."""
+
+
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
     router = APIRouter(route_class=route_class(site))
@@ -42,6 +46,9 @@ def make_router(site: Site) -> APIRouter:
             answer = {"plan": _in_words(plan)}
         except (ConfigError, OSError) as error:
             answer = {"problem": explain(row["name"], error)}
+            if isinstance(error, OSError) and _job(site, job)["status"] not in RETRYABLE:
+                # Its files were taken away meanwhile, by the retry.
+                answer = {"problem": "someone else has tried this job again at the same time"}
         values = failure_values(site, _job(site, job), text=text, **answer)
         if is_part(request):  # htmx shows no answer with the status of an error
             return page("parts/failure.html", **values)
@@ -73,7 +80,7 @@ def failure_values(
         `failure`: None for a job that has neither failed nor been cancelled; `cancellable`.
     """
     hide = site.hide
-    is_wrong = job["status"] in ("failed", "cancelled")
+    is_wrong = job["status"] in RETRYABLE
     cancellable = job["id"] if job["status"] in ("queued", "running") else None
     failure = _failure(job) if is_wrong or problem else None
     if failure is not None:
@@ -91,6 +98,7 @@ def _failure(job: Record) -> Record:
     return {
         "job": job["id"],
         "status": job["status"],
+        "may_retry": job["status"] in RETRYABLE,
         "sentence": error.get("message") or f"The job is {job['status']}.",
         "detail": error.get("detail") or "",
         "hint": error.get("hint") or "",
