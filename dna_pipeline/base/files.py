@@ -24,6 +24,7 @@ from typing import IO, Any, TypeVar, cast
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
+_BLOCK_BYTES = 1 << 20
 # Without O_NONBLOCK, a pipe in the file's place would be waited for without end.
 _READ = (
     os.O_RDONLY
@@ -284,6 +285,15 @@ def is_same_file(one: Path, other: Path) -> bool:
     return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
 
 
+def is_start_of(file: Path, whole: Path) -> bool:
+    """True if a file holds the same bytes as another, or the first of them."""
+    with file.open("rb") as part, whole.open("rb") as other:
+        while block := part.read(_BLOCK_BYTES):
+            if other.read(len(block)) != block:
+                return False
+    return True
+
+
 # --- atomic writes ---
 
 
@@ -353,7 +363,7 @@ def copy_file(source: Path, target: Path) -> None:
     with source.open("rb") as reader, target.open("xb") as writer:
         try:
             if not _clone(reader.fileno(), writer.fileno()):
-                shutil.copyfileobj(reader, writer, 1 << 20)
+                shutil.copyfileobj(reader, writer, _BLOCK_BYTES)
             writer.flush()
             fsync(writer.fileno())
         except BaseException:

@@ -10,12 +10,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dna_pipeline.base.files import remove_file
+from dna_pipeline.base.files import is_start_of, remove_file
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
-
-_BLOCK_BYTES = 1 << 20
 
 
 def names_of_copies(companions: Iterable[Mapping[str, Any]] | None) -> frozenset[str]:
@@ -61,16 +59,7 @@ def _is_copy(file: Path, original: Path, before: Mapping[str, Any]) -> bool:
         return False
     if FileStat.of(file.lstat()).same_file(FileStat(**before)):
         return filecmp.cmp(file, original, shallow=False)
-    return _is_start(file, original)
-
-
-def _is_start(file: Path, whole: Path) -> bool:
-    """True if a file holds the same bytes as another, or the first of them."""
-    with file.open("rb") as part, whole.open("rb") as other:
-        while block := part.read(_BLOCK_BYTES):
-            if other.read(len(block)) != block:
-                return False
-    return True
+    return is_start_of(file, original)
 
 
 def roll_back(
