@@ -54,7 +54,7 @@ def audit(
     _check_named_masks(root, ledger.jobs, findings)
     _check_dropped_batches(root, batches, ledger.batches, findings)
     check_outbox(root / "outbox", ledger.jobs, ledger.batches, findings, is_traced=is_traced)
-    _check_litter(root, ledger.abandoned, findings)
+    _check_litter(root, ledger.abandoned, dropped, findings)
     return findings
 
 
@@ -239,13 +239,23 @@ def _check_batch_files(
 # --- leftovers ---
 
 
-def _check_litter(root: Path, abandoned: set[str], findings: Findings) -> None:
+def _check_litter(
+    root: Path, abandoned: set[str], dropped: Sequence[Dropped], findings: Findings
+) -> None:
     places = ["inbox/*/.dna", "outbox/.dna", "data/work", "data/claims", "data/recovered"]
     litter = [path for place in places for top in root.glob(place) for path in top.rglob("*")]
     litter = [path for path in litter if path.is_file() or path.parent.name in ("work", "claims")]
     litter += [path for top in ("outbox", "data") for path in (root / top).rglob("*.tmp")]
     for inbox in ("archive", "delete"):
         litter += dropped_files(root / "inbox" / inbox)
-    claims = {root / "data/claims" / drop for drop in abandoned}
-    leftovers = sorted(path for path in set(litter) if not claims & {path, *path.parents})
+    own = {root / "data/claims" / drop for drop in abandoned} | _last_copies(root, dropped)
+    leftovers = sorted(path for path in set(litter) if not own & {path, *path.parents})
     findings.half_written += [f"left over: {path.relative_to(root)}" for path in leftovers]
+
+
+def _last_copies(root: Path, dropped: Sequence[Dropped]) -> set[Path]:
+    """List the recovered folders with a version of an image that was overwritten in its inbox after
+    it was copied. The daemon has to keep such a copy, since it is the last there is."""
+    older = {sha256 for item in dropped for sha256 in item.older}
+    files = [path for path in (root / "data/recovered").glob("*/*") if path.is_file()]
+    return {path.parent for path in files if sha256_of(path.read_bytes()) in older}

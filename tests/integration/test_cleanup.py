@@ -299,6 +299,15 @@ def test_a_copy_that_was_cut_off_goes_if_its_original_is_there(make_site: MakeSi
     assert (site.claims(), recovered(site)) == ([], 0)
 
 
+def test_one_whose_original_has_grown_since_goes(make_site: MakeSite) -> None:
+    """A daemon killed while it copies, and a program that still writes the image."""
+    site = make_site(originals="keep")
+    cut_off(site)
+    site.put("cat.png", b"cats")
+    site.restart()
+    assert (site.claims(), recovered(site)) == ([], 0)
+
+
 @pytest.mark.parametrize("how", ["removed", "overwritten", "a folder"])
 def test_one_whose_original_is_gone_is_laid_aside(make_site: MakeSite, how: str) -> None:
     site = make_site(originals="keep")

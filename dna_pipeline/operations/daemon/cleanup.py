@@ -33,6 +33,7 @@ from dna_pipeline.base.files import (
     fsync_dir,
     fsync_tree,
     is_same_file,
+    is_start_of,
     is_temporary,
     remove_temporaries,
     remove_tree_if_there,
@@ -272,7 +273,8 @@ class Cleanup:
     ) -> None:
         """Undo a copy that was interrupted before its job was recorded.
 
-        The copy is removed if all its files still have unchanged originals. Else it is moved to
+        The copy is removed if all its files still have unchanged originals, or originals that have
+        only grown since, as those do that a program still writes. Else it is moved to
         `<data>/recovered`, since people may have restored an older ledger, which does not know
         what became of the copy.
 
@@ -325,7 +327,9 @@ def _has_original(copy: Path, original: Path | None, stats: Mapping[Path, FileSt
         return False
     try:
         now = FileStat.of(original.stat())  # follows a link in a source root to its file
-        return now.same_content(stats[original]) or is_same_file(copy, original)
+        if now.same_content(stats[original]):
+            return True
+        return copy.is_file() and original.is_file() and is_start_of(copy, original)
     except OSError:
         return False
 

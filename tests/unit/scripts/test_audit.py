@@ -205,6 +205,26 @@ def test_leftovers_are_found(root: Path, name: str) -> None:
     broken(root, "half_written")
 
 
+def test_the_last_copy_of_an_overwritten_version_is_no_leftover(root: Path) -> None:
+    kept = root / "inbox/keep/b.png"
+    kept.write_bytes(b"new")
+    record(root, "2", drop_inbox="keep", drop_originals="keep", drop_image="b.png",
+           drop_sha256=sha256(b"new"), inbox="keep", name="b.png", stem="b")  # fmt: skip
+    copy = root / "data/recovered/x/b.png"
+    copy.parent.mkdir(parents=True)
+    item = audit.Dropped("keep", "b.png", sha256(b"new"), older=(sha256(b"old"),))
+
+    def leftovers() -> list[str]:
+        return [
+            text for text in audit.audit(root, [*DROPPED, item]).half_written if "left over" in text
+        ]
+
+    copy.write_bytes(b"old")
+    assert leftovers() == []
+    copy.write_bytes(b"ol")
+    assert leftovers() == ["left over: data/recovered/x/b.png"]
+
+
 def test_a_damaged_ledger_is_corrupt(root: Path) -> None:
     with closing(sqlite_module().connect(root / "data/ledger.db")) as database, database:
         database.execute("PRAGMA writable_schema = ON")
