@@ -136,7 +136,7 @@ class WorkerModel:
 
     @property
     def words(self) -> str:
-        """`loaded on cuda:0, 2.1 GB`, or `loading on cpu`."""
+        """`loaded on cuda:0, 2 GiB`, or `loading on cpu`."""
         memory = "" if self.bytes is None else f", {size(self.bytes)}"
         return f"{self.state} on {self.device}{memory}"
 

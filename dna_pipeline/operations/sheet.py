@@ -16,7 +16,7 @@ from dna_pipeline.config.schema import Config, parse_time
 from dna_pipeline.operations.lookup import find_batch, find_job, open_queries
 from dna_pipeline.operations.serving import addresses
 from dna_pipeline.operations.sheet_contents import cells_of, columns_of, sheet_of_batch
-from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, of_jobs
+from dna_pipeline.publish.sheet.entries import MAX_ENTRIES, SheetEntry, of_jobs
 from dna_pipeline.publish.sheet.folder import SheetFolder
 from dna_pipeline.publish.sheet.pages import Sheet
 
@@ -44,7 +44,7 @@ class MadeSheet:
     """A sheet that was written: its page and its picture, and how many results it has.
 
     Attributes:
-        unseen: number of pictures that could not be read.
+        unseen: number of results whose pictures could not be read; those of failures do not count.
     """
 
     page: Path
@@ -75,7 +75,8 @@ def make_sheet(config: Config, choice: SheetChoice, folder: Path | None) -> Made
         raise ConfigError("there is no result to show; `dna-pipeline jobs` lists the jobs")
     target = SheetFolder(folder or home, config.outbox, config.thumbnails)
     _check_folder(target, is_own=folder is None and batch_id is not None)
-    unseen = _make_thumbnails(target, sheet)
+    _make_thumbnails(target, [entry for entry in sheet.entries if entry.is_failure])
+    unseen = _make_thumbnails(target, [entry for entry in sheet.entries if not entry.is_failure])
     target.folder.mkdir(parents=True, exist_ok=True)
     target.write(sheet)
     _draw(target, sheet)
@@ -180,12 +181,12 @@ def _note_made(config: Config, batch_id: str) -> None:
 # --- its pictures ---
 
 
-def _make_thumbnails(target: SheetFolder, sheet: Sheet) -> int:
+def _make_thumbnails(target: SheetFolder, entries: Sequence[SheetEntry]) -> int:
     """Make the thumbnails that are missing; give the number of those that cannot be made."""
     from dna_pipeline.media.thumbnails import make_thumbnail
 
     unseen = 0
-    for source, place in target.missing_thumbnails(sheet.entries):
+    for source, place in target.missing_thumbnails(entries):
         try:
             make_thumbnail(source, place)
         except (JobError, ValueError, OSError):

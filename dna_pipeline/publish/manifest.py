@@ -281,10 +281,10 @@ def json_schema() -> bytes:
     return (json.dumps(dialect | schema, indent=2) + "\n").encode()
 
 
-_OF_IMAGE = {ImageUnreadable.code, ImageTooSmall.code, ImageTooLarge.code}
+OF_IMAGE = {ImageUnreadable.code, ImageTooSmall.code, ImageTooLarge.code}
 """Codes of failures that another image mends."""
 
-_OF_MASK = {MaskUnreadable.code, MaskMismatch.code}
+OF_MASK = {MaskUnreadable.code, MaskMismatch.code}
 """Codes of failures that another mask mends."""
 
 
@@ -319,10 +319,10 @@ def _way_out(report: ErrorReport) -> list[str]:
     place = "What you dropped lies beside this file, in the folder source."
     if is_table_name(report.input.name):
         return [place, "Correct the table, and drop it into its inbox again."]
-    if code in _OF_IMAGE:
+    if code in OF_IMAGE:
         return [place, "Replace the image in `source` by one of the same name, then run:"]
     names = {file.role: file.name for file in report.input.files}
-    if code in _OF_MASK:
+    if code in OF_MASK:
         where = "in `source` by one of the same name" if "mask" in names else "where its path says"
         return [place, f"Replace the mask {where}, then run:"]
     is_text = is_prompt_file(names.get("sidecar", ""))

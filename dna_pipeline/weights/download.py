@@ -10,6 +10,7 @@ from __future__ import annotations
 import email.utils
 import os
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -201,7 +202,8 @@ class Downloader:
             "What came is kept, and the next pull goes on there. "
             f"{f'Check {proxy[0]}' if proxy else 'Behind a proxy set HTTPS_PROXY'}; "
             f"{network_settings.variable_of(remote.source)} names a mirror; "
-            "`models pull --from FOLDER` takes files that you have"
+            "`models pull --from FOLDER` takes files that you have, `models import` an archive "
+            "from a machine with a network"
         )
 
 
@@ -332,9 +334,18 @@ def _no_address(error: Exception, remote: RemoteFile, env: Mapping[str, str]) ->
 
 def _why(error: Exception, remote: RemoteFile, env: Mapping[str, str]) -> str:
     what = " ".join(str(error).split()) or type(error).__name__
+    if _is_unknown_name(error):
+        what = f"no address is known for that name, as on a machine without a network ({what})"
     proxy = _proxy(remote, env)
     through = f" through the proxy {proxy[1]} ({proxy[0]})" if proxy else ""
     return f"{remote.source.endpoint(env)}{through}: {what}"
+
+
+def _is_unknown_name(error: BaseException | None) -> bool:
+    """True if the look-up of a server's name failed, which libraries raise as errors of theirs."""
+    while error is not None and not isinstance(error, socket.gaierror):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _proxy(remote: RemoteFile, env: Mapping[str, str]) -> tuple[str, str] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,21 @@ pipelines:
   - stand_in: {{id: first, seconds: {seconds}}}
   - stand_in: {{id: last, seconds: {seconds}}}
 inboxes: [{{path: inbox, pipeline: two, settle_seconds: 0.2, sidecar_wait_seconds: 0, name: in}}]
+"""
+
+REAL = """\
+version: 1
+runtime: {{device: cpu, threads_per_worker: 1, {executor}}}
+models:
+  sd15: {{provider: diffusers, path: {models}/sd-v1-5-local}}
+  triposr: {{provider: triposr, path: {models}/triposr-base}}
+  matte: {{provider: border_key}}
+pipelines:
+  restyle: [{{img2img: {{steps: 4, strength: 0.5, max_size: 128}}}}]
+  mesh: [{{remove_background: {{model: matte}}}}, {{triposr: {{resolution: 24, turntable: true}}}}]
+inboxes:
+- {{path: restyle, pipeline: restyle, settle_seconds: 0.2, sidecar_wait_seconds: 0}}
+- {{path: mesh, pipeline: mesh, settle_seconds: 0.2, sidecar_wait_seconds: 0}}
 """
 
 
@@ -217,3 +233,33 @@ def test_two_hundred_jobs_are_done_once_each_whatever_is_killed(tmp_path: Path):
             yard.wait_for_completed(200, 240)
     assert len(check(yard, 200)) >= len(kills) / 2
     assert {job["status"] for job in yard.jobs()} == {"completed"}
+
+
+@pytest.mark.parametrize("work_dir", ["shared", "transfer"])
+def test_files_are_those_of_a_worker_on_this_machine(
+    tmp_path: Path, nodes: Any, models_dir: Path, work_dir: str
+):
+    ray = f'executor: ray, ray: {{address: "{nodes.address}", workers: 2, work_dir: {work_dir}}}'
+    there = files_made(tmp_path / "there", models_dir, ray)
+    here = files_made(tmp_path / "here", models_dir, "executor: local")
+    assert {name.rpartition(".")[2] for name in here} >= {"png", "glb", "mp4"}
+    assert there == here
+
+
+def files_made(root: Path, models: Path, executor: str) -> dict[str, str]:
+    """Run a picture through both pipelines; the SHA-256 of each result's file by its path, without
+    the job's id."""
+    for inbox in ("restyle", "mesh"):
+        (root / inbox).mkdir(parents=True)
+        shutil.copy(SCRIPTS / "demo_files/rocket.png", root / inbox)
+    (root / "pipeline.yaml").write_text(REAL.format(models=models, executor=executor))
+    command = [sys.executable, "-m", "dna_pipeline", "run"]
+    done = subprocess.run(
+        command, cwd=root, env=stand_in.environment(SCRIPTS), capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, str] = {}
+    for manifest in (root / "outbox").glob("*/*/manifest.json"):
+        for file in json.loads(manifest.read_bytes())["artifacts"]:
+            found[f"{manifest.parent.parent.name}/{file['path']}"] = file["sha256"]
+    return found

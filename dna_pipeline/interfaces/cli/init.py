@@ -24,10 +24,10 @@ FOLDERS: dict[Purpose | None, tuple[str, ...]] = {
 }
 """The inboxes of each template."""
 WEIGHTS: dict[Purpose | None, str] = {
-    None: "4 GB",
-    "photos": "2 GB",
-    "night": "4 GB",
-    "dcc": "2 GB",
+    None: "3.5 GiB",
+    "photos": "1.7 GiB",
+    "night": "3.5 GiB",
+    "dcc": "1.6 GiB",
 }
 """Size of the weights that each template needs."""
 
@@ -55,7 +55,7 @@ def init(
     say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
     if _lacks_weights(folder / "pipeline.yaml"):
         size = WEIGHTS[kind]
-        say(f"Fetch the weights, about {size}, into data/models: `dna-pipeline models pull`")
+        say(f"Fetch the weights, {size}, into data/models: `dna-pipeline models pull`")
 
 
 def _purpose(name: str | None) -> Purpose | None:

@@ -36,7 +36,10 @@ def hold_lock(data: Path) -> Generator[None]:
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)
     except Timeout:
-        raise Locked(f"{data} is held by another daemon: {daemon_words(holder(data))}") from None
+        raise Locked(
+            f"{data} is held by another daemon: {daemon_words(holder(data))}. It does what "
+            "is dropped here; end it first if it is not wanted"
+        ) from None
     try:
         daemon = {"pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow())}
         write_bytes(data / "daemon.json", json.dumps(daemon).encode())

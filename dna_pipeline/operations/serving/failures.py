@@ -7,6 +7,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.operations.retry import Retrier, RetryPlan
 from dna_pipeline.operations.serving.submissions import Submissions
+from dna_pipeline.publish.manifest import OF_IMAGE, OF_MASK
 
 
 def sidecar_text(config: Config, submissions: Submissions, job_id: str) -> str:
@@ -33,6 +34,12 @@ def retry(config: Config, submissions: Submissions, job_id: str, text: str) -> l
     """
     with submissions.prober() as prober:
         return Retrier(config, submissions.ledger()).retry(job_id, prober, _bytes(text)).stages
+
+
+def file_to_replace(code: str) -> str:
+    """The file that is to be replaced before a job that failed with this code is retried, since no
+    YAML mends it: `image` or `mask`; "" for none."""
+    return "image" if code in OF_IMAGE else "mask" if code in OF_MASK else ""
 
 
 def _bytes(text: str) -> bytes:

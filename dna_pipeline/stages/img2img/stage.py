@@ -105,7 +105,9 @@ class Img2Img(Stage):
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")
     seed: Seed = Field(
-        42, description="of the noise; negative: drawn for each job; from_content: of the image"
+        42,
+        description="number from which the noise is drawn; negative: another for each job; "
+        "from_content: made from the image",
     )
     steps: int = Field(20, ge=1, le=1000, description="steps of a full redraw; see strength")
     guidance_scale: float = Field(
@@ -116,7 +118,7 @@ class Img2Img(Stage):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="how much is redrawn; int(steps x strength) steps run",
+        description="how much is redrawn; of the steps, this share runs",
     )
     sampler: SamplerName = Field(
         "euler", description="how a step is taken; other programs' names are accepted too"

@@ -282,6 +282,12 @@ def test_a_host_that_is_not_there_is_said(
     assert len(waits) == 5
 
 
+def test_a_name_without_an_address_is_told_as_no_network(downloader: Downloader, part: Path):
+    downloader.env = {"HF_ENDPOINT": "http://hub.invalid"}
+    with pytest.raises(TransferFailed, match=r"as on a machine without a network .*models import"):
+        downloader.fetch(remote(), part)
+
+
 def test_an_endpoint_that_is_no_address_is_said(downloader: Downloader, part: Path):
     downloader.env = {"HF_ENDPOINT": "nonsense"}
     with pytest.raises(TransferFailed, match="nonsense"):

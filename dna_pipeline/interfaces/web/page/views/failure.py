@@ -103,6 +103,7 @@ def _failure(job: Record) -> Record:
         "detail": error.get("detail") or "",
         "hint": error.get("hint") or "",
         "code": error.get("code") or "",
+        "replace": failures.file_to_replace(error.get("code") or ""),
         "is_retryable": bool(error.get("retryable")),
         "stage": job["stage"] if job["stage"] in stages else "",
         "attempts": job["attempt"],
