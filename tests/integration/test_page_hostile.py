@@ -147,7 +147,7 @@ def test_failure_is_text(site: Any, client: TestClient, text: str):
     site.ledger.transact(lambda s: queue.fail(s, job.id, failure))
     site.publish()
     for address in (f"/results/{job.id}", f"/results/{job.id}/retry"):
-        check(client.get(address).text, text)
+        check(client.get(address).text, *text.split("\n"))
     check(client.get("/").text)  # which has it on one line
     answer = client.post(f"/results/{job.id}/retry", data={"text": text, "action": "retry"})
     assert answer.status_code == 409
