@@ -218,6 +218,19 @@ def test_the_same_token_makes_nothing_new(site: Site, client: TestClient):
     assert len(site.rows(Drop)) == 1
 
 
+@pytest.mark.parametrize("names", [("a.png", "c.png"), ("a.png",), ("a.png", "b.png", "c.png")])
+def test_a_token_that_was_used_for_other_images_is_refused(
+    site: Site, client: TestClient, names: tuple[str, ...]
+):
+    def post(*names: str) -> Any:
+        files = [("image", (name, IMAGE + name.encode(), "image/png")) for name in names]
+        return client.post("/api/v1/drops", files=files, data={"client_token": "abc"})
+
+    assert post("a.png", "b.png").status_code == 201
+    answer = post(*names)
+    assert (answer.status_code, len(site.jobs())) == (409, 2)
+
+
 def test_the_token_holds_for_a_whole_batch_and_after_a_retry(site: Site, client: TestClient):
     first = send(client, "a.png", "b.png", client_token="abc", sidecar=TWO).json()
     assert len(first["jobs"]) == 4

@@ -92,6 +92,12 @@ def test_each_of_several_images_stands_alone(browser: Browser, config: Config) -
     assert "2 images are queued, 3 files were refused" in shown
 
 
+def test_two_files_of_one_name_are_both_accounted_for(browser: Browser, config: Config) -> None:
+    shown = text_of(browser.drop([("a.png", picture()), ("a.png", picture("blue"))]))
+    assert len(jobs(config)) == 1
+    assert "1 image is queued, 1 file was refused" in shown and "a.png refused name_taken" in shown
+
+
 def test_check_queues_nothing(browser: Browser, config: Config) -> None:
     shown = text_of(browser.drop([("cat.png", picture())], action="check"))
     assert "Checked; nothing is queued yet" in shown and "cat.png would run img2img" in shown

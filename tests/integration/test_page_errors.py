@@ -24,12 +24,19 @@ def client(site: Any) -> Iterator[TestClient]:
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/nothing/here", 404), ("/results/0123456789abcdef", 404), ("/models?load=what", 422),
+     ("/models?load=99999999999999999999", 422),
      ("/results/01234567/retry", 404), ("/assets/1/none.css", 404)],
 )  # fmt: skip
 def test_people_get_a_page_with_a_way_on(client: TestClient, path: str, status: int):
     answer = client.get(path, headers=BROWSER)
     assert answer.status_code == status
     assert "<h1>" in answer.text and 'href="/results"' in answer.text
+
+
+def test_a_day_without_a_next_one_is_no_day(client: TestClient):
+    answer = client.get("/results?day=9999-12-31", headers=BROWSER)
+    assert answer.status_code == 400
+    assert "is no day" in answer.text
 
 
 @pytest.mark.parametrize("path", ["/api/v1/nothing", "/api/nothing", "/sdapi/v1/nothing"])

@@ -7,6 +7,9 @@
 | elsewhere | set | any | who has the token, and these networks |
 | elsewhere | none | set | these networks |
 | elsewhere | none | none | nobody: the server does not start |
+
+A page of an origin that nobody has named, which only `*` lets in, needs the token in any case: a
+browser in one of the networks may show pages of strangers.
 """
 
 from __future__ import annotations
@@ -110,15 +113,24 @@ class Access:
 
     # --- whether it may come in ---
 
-    def permits(self, scope: Scope, headers: Headers, client: Client) -> bool:
-        """True if the sender may come in: by its address, the token, or a login."""
-        if self._secret is None and self._is_loopback and _is_loopback(client.address):
-            return True
-        if _lies_in(client.address, self._networks):
+    def permits(
+        self, scope: Scope, headers: Headers, client: Client, *, needs_token: bool = False
+    ) -> bool:
+        """True if the sender may come in: by its address, the token, or a login.
+
+        Args:
+            needs_token: True if the address alone is not enough.
+        """
+        if not needs_token and self._is_let_in_by_address(client.address):
             return True
         if self._secret is None:
             return False
         return self._has_token(scope, headers) or self._is_logged_in(scope, headers)
+
+    def _is_let_in_by_address(self, address: Address | None) -> bool:
+        if self._secret is None and self._is_loopback and _is_loopback(address):
+            return True
+        return _lies_in(address, self._networks)
 
     def is_token(self, text: str) -> bool:
         """True if it is the token; takes the same time for each text that is not."""

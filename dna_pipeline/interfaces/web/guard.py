@@ -125,15 +125,17 @@ class Guard:
         """Check who sends the request, and pass it on to the application."""
         headers = Headers(scope=scope)
         client: Client = scope["dna.client"]
-        if scope["method"] not in SAFE_METHODS and not self.names.may_send(
-            headers, scope["dna.host"]
-        ):
+        host: str = scope["dna.host"]
+        if scope["method"] not in SAFE_METHODS and not self.names.may_send(headers, host):
             raise Refusal(
                 403,
                 "a page of another origin sent this; the environment variable "
                 "DNA_CORS_ALLOW_ORIGINS names those that may",
             )
-        if scope["path"] not in OPEN_PATHS and not self.access.permits(scope, headers, client):
+        needs_token = self.names.is_let_in_by_star(headers, host)
+        if scope["path"] not in OPEN_PATHS and not self.access.permits(
+            scope, headers, client, needs_token=needs_token
+        ):
             raise self._unknown(scope, headers)
         await self._app(scope, receive, send)
 

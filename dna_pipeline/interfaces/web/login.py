@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
@@ -78,8 +77,5 @@ def _page(target: str, problem: str = "", status: int = 200) -> HTMLResponse:
 
 def _local(target: str) -> str:
     """A path of this server; the start for an address elsewhere, which a link could smuggle in."""
-    parts = urlsplit(target) if target.isprintable() else None
-    is_local = parts is not None and not parts.scheme and not parts.netloc
-    if not is_local or not target.startswith("/") or target.startswith("//") or "\\" in target:
-        return START
-    return target
+    is_local = target.startswith("/") and not target.startswith("//")
+    return target if is_local and target.isprintable() and "\\" not in target else START

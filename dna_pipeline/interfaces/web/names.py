@@ -72,8 +72,18 @@ class ServerNames:
 
         The scheme is not compared: a proxy may take https and give http.
         """
+        return self._is_known(headers, host) or self.is_let_in_by_star(headers, host)
+
+    def is_let_in_by_star(self, headers: Headers, host: str) -> bool:
+        """True if the request comes from a page of another origin that nobody has named, so that
+        `*` alone lets it in."""
+        is_any = "*" in self.origins and "origin" in headers
+        return is_any and not self._is_known(headers, host)
+
+    def _is_known(self, headers: Headers, host: str) -> bool:
+        """True for a program, a page of this server, and one of an origin that is named."""
         origin = headers.get("origin")
-        if origin is not None and self.has_origin(origin):
+        if origin in self.origins:
             return True
         if (site := headers.get("sec-fetch-site")) is not None:
             return site in ("same-origin", "none")
@@ -84,9 +94,6 @@ class ServerNames:
             return False
         port = _DEFAULT_PORTS[match["scheme"]]
         return match["host"].removesuffix(port) == host.removesuffix(port)
-
-    def has_origin(self, origin: str) -> bool:
-        return origin in self.origins or "*" in self.origins
 
 
 def read_origins(env: Mapping[str, str] = os.environ, *, has_token: bool = False) -> list[str]:

@@ -31,7 +31,6 @@ TAGS = [
         "description": "The API of AUTOMATIC1111's web UI, for programs that speak it.",
     },
     {"name": "service", "description": "For those who look after the server."},
-    {"name": "sdapi", "description": "The API of AUTOMATIC1111's web UI."},
 ]
 
 _SECURITY = {

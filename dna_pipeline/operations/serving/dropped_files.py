@@ -171,7 +171,12 @@ def _refused(name: str, error: JobError, source: str) -> Outcome:
 
 def _sort(files: Sequence[DroppedFile]) -> _Sorted:
     groups = _Sorted()
-    named = {file.name.replace("\\", "/"): file for file in files}
+    named: dict[str, DroppedFile] = {}
+    for file in files:
+        path = file.name.replace("\\", "/")
+        if named.setdefault(path, file) is not file:
+            text = "Another file of this name was dropped with it, and is taken."
+            groups.refused.append(_other(path, "name_taken", text, "Drop this one by itself."))
     plain = {
         path: file
         for path, file in named.items()

@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, takewhile
 from typing import IO, Any
 
 from dna_pipeline.base.errors import (
@@ -44,7 +45,7 @@ MOST_JOBS = 10_000
 
 
 class TokenReused(ConfigError):
-    """Another image was sent with this token before."""
+    """Other images were sent with this token before."""
 
 
 class NoSuchInbox(ConfigError):
@@ -176,13 +177,14 @@ class Drops:
         """Find what the same request has made before. Raises `TokenReused`."""
         if request.token is None or (before := self.find(request.token)) is None:
             return None
-        first = job_id_of(ledger_id, request.token, 0, 0)
+        firsts = (job_id_of(ledger_id, request.token, n, 0) for n in count())
         with self._readers.lend() as queries:
-            drop: Mapping[str, Any] = queries.job(first)["drop"]
-        if drop["sha256"] != _sha256(request.images[0].stream):
+            known = takewhile(queries.find, firsts)
+            made: list[str] = [queries.job(job)["drop"]["sha256"] for job in known]
+        if made != [_sha256(image.stream) for image in request.images]:
             raise TokenReused(
-                f"another image was sent with this client_token before, and became job "
-                f"{first[:8]}; give each request a token of its own"
+                f"other images were sent with this client_token before, and became job "
+                f"{before.jobs[0].id[:8]} and those after it; give each request a token of its own"
             )
         return before
 

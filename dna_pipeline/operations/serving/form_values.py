@@ -143,9 +143,11 @@ def _number(text: str) -> int | float | None:
     for kind in (int, float):
         try:
             number = kind(text)
+            return number if math.isfinite(number) else None
+        except OverflowError:  # a whole number that is larger than any other one
+            return None
         except ValueError:
             continue
-        return number if math.isfinite(number) else None
     return None
 
 
@@ -161,7 +163,10 @@ def _whole(value: Any, kinds: frozenset[str]) -> Any:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
     if "int" not in kinds:
-        return float(value) if "float" in kinds else value
+        try:
+            return float(value) if "float" in kinds else value
+        except OverflowError:
+            raise ValueError("is too large") from None
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

@@ -62,21 +62,23 @@ class Filters:
             raise WrongFilter(f"no result is {self.status[:40]!r}; there are: {', '.join(ENDED)}")
         if self.batch and not _BATCH.fullmatch(self.batch):
             raise WrongFilter(f"no batch is called {self.batch[:40]!r}")
-        since = self._midnight() if self.day else None
+        since, before = self._midnights() if self.day else (None, None)
         return Choice(
             inbox=self.inbox or None, batch=self.batch or None, status=self.status or None,
-            since=since, before=None if since is None else since + timedelta(days=1), text=self.q,
+            since=since, before=before, text=self.q,
         )  # fmt: skip
 
-    def _midnight(self) -> datetime:
+    def _midnights(self) -> tuple[datetime, datetime]:
+        """Begin and end of the day."""
         try:
             ahead = timedelta(minutes=int(self.offset or "0"))
             midnight = datetime.combine(date.fromisoformat(self.day), time(), UTC) - ahead
+            days = midnight, midnight + timedelta(days=1)
         except (ValueError, OverflowError):
             raise WrongFilter(f"{self.day[:20]!r} is no day; write it as 2026-12-31") from None
         if abs(ahead) > timedelta(minutes=MOST_OFFSET):
             raise WrongFilter(f"no clock is {self.offset[:20]} minutes ahead of UTC")
-        return midnight
+        return days
 
 
 @dataclass(frozen=True, slots=True)

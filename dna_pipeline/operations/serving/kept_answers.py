@@ -26,32 +26,37 @@ class KeptAnswer(Generic[T]):
         self._ask = ask
         self._keep_s = keep_s
         self._lock = threading.Lock()
-        self._answer: tuple[T] | None = None
+        self._answer: tuple[T, int] | None = None
+        """The answer, and the number of changes before it was looked for."""
         self._good_until = 0.0
+        self._changes = 0
 
     def get(self) -> T:
         """Give the answer. Raises what the question raises; that is not kept."""
-        kept = self._answer
+        changes, last = self._changes, self._answer
+        kept = last if last is not None and last[1] == changes else None
         if kept is not None and time.monotonic() < self._good_until:
             return kept[0]
         if not self._lock.acquire(blocking=kept is None):
             assert kept is not None
             return kept[0]
         try:
-            if self._answer is not kept and self._answer is not None:
-                return self._answer[0]  # another thread has found it meanwhile
+            found = self._answer
+            if found is not None and found is not last and found[1] >= changes:
+                return found[0]  # another thread has found it meanwhile
             return self._look()
         finally:
             self._lock.release()
 
     def forget(self) -> None:
-        """Look anew at the next call, since something was changed."""
-        self._good_until = 0.0
+        """Look anew at the next call, since something was changed. A look that is under way may
+        have seen what was before, so its answer is not kept either."""
+        self._changes += 1
 
     def _look(self) -> T:
-        started = time.monotonic()
+        changes, started = self._changes, time.monotonic()
         answer = self._ask()
         now = time.monotonic()
-        self._answer = (answer,)
+        self._answer = (answer, changes)
         self._good_until = now + max(self._keep_s, COST_SHARE * (now - started))
         return answer

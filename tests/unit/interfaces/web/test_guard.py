@@ -269,6 +269,16 @@ def test_a_page_of_an_allowed_origin_may_send_and_read(inner: Inner):
     assert answer.header("cross-origin-resource-policy") == "cross-origin"
 
 
+def test_a_page_that_nobody_named_needs_the_token_in_every_network(inner: Inner):
+    guard = inner.guard(TOKEN, ("*", "https://tools.example"), networks=["127.0.0.0/8"])
+    page = [("origin", "https://evil.example"), ("sec-fetch-site", "cross-site")]
+    assert post(guard, headers=page).status == 401
+    assert call(guard, "/own", headers=page).status == 401
+    assert post(guard, headers=[*page, BEARER]).status == 200
+    assert post(guard, headers=[("origin", "https://tools.example")]).status == 200
+    assert post(guard, headers=[]).status == 200  # a program
+
+
 def test_it_can_read_why_it_was_refused(inner: Inner):
     answer = post(inner.guard(TOKEN, (ORIGIN,)), headers=[("origin", ORIGIN)])
     assert (answer.status, answer.header("access-control-allow-origin")) == (401, ORIGIN)

@@ -52,6 +52,8 @@ def test_values(stage: str, fields: dict[str, Any], expected: dict[str, Any]):
         ("img2img", {"denoise": "2"}, "denoise: should be more than 0 and at most 1"),
         ("img2img", {"cfg": "nan"}, "cfg: should be a number"),
         ("img2img", {"cfg": "1" * 5000}, "cfg: should be a number"),
+        ("img2img", {"cfg": "1" * 400}, "cfg: should be a number"),
+        ("img2img", {"cfg": 10**400}, "cfg: is too large"),
         ("img2img", {"steps": "1.5"}, "steps: should be a whole number"),
         ("img2img", {"prompt": 5}, "prompt: should be text"),
         ("img2img", {"steps": [1]}, "steps: should be a whole number"),

@@ -60,6 +60,20 @@ def test_it_is_forgotten_on_demand(clock: Clock):
     assert answer.get() == 1
 
 
+def test_an_answer_from_before_a_change_is_not_kept(clock: Clock):
+    state = ["before"]
+
+    def ask() -> str:
+        seen = state[0]
+        if seen == "before":  # the change comes while this look is under way
+            state[0] = "after"
+            answer.forget()
+        return seen
+
+    answer = KeptAnswer(ask, keep_s=100)
+    assert [answer.get(), answer.get()] == ["before", "after"]
+
+
 def test_an_error_is_not_kept(clock: Clock):
     outcomes = iter([ValueError("no"), 7])
 
@@ -88,7 +102,7 @@ def test_the_others_get_the_last_answer_while_one_looks():
 
     answer = KeptAnswer(ask, keep_s=0)
     assert answer.get() == 0
-    answer.forget()
+    time.sleep(0.05)
     looking = threading.Thread(target=answer.get)
     looking.start()
     assert begun.wait(20)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Form, HTTPException
+from fastapi import APIRouter, Form, HTTPException, Query
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
@@ -19,6 +19,9 @@ from dna_pipeline.operations.serving import model_loads
 
 Record = dict[str, Any]
 
+LoadNumber = Annotated[int | None, Query(ge=0, lt=2**63)]
+"""Number of a request to load a model, as the ledger counts them."""
+
 
 def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
@@ -31,7 +34,7 @@ def make_router(site: Site) -> APIRouter:
         return page("parts/load_answer.html", load=load, hide=hide, states=states, names=names)
 
     @router.get("/models")
-    def view(request: Request, load: int | None = None) -> HTMLResponse:
+    def view(request: Request, load: LoadNumber = None) -> HTMLResponse:
         state = None if load is None else _load(site, load)
         if is_part(request):
             return part(state)
