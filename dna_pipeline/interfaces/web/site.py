@@ -27,6 +27,10 @@ FEED_READERS = 4
 """Most followers of events that read the ledger at once. Each takes a thread and a connection, and
 hundreds may come together after a restart."""
 
+SUBMITTERS = 8
+"""Most submissions that are worked on at once. Each takes a thread and waits there for one of the
+processes that decode, so uploads without a bound would leave no thread for other requests."""
+
 END_KINDS = frozenset({"completed", "failed", "cancelled"})
 """Kinds of the events that end a job."""
 
@@ -41,6 +45,7 @@ class Site:
         self.presence = Presence(config)
         self.feed = EventFeed(config, self.readers)
         self._feed_turns: CapacityLimiter | None = None
+        self._submitters: CapacityLimiter | None = None
         self.drops = Drops(config, self.readers, self.submissions)
         self.board = Board(config)
         self.hide = PathHider(config)
@@ -54,6 +59,12 @@ class Site:
     async def ask(self, question: Callable[..., T], *args: Any, **keys: Any) -> T:
         """Call an operation in a thread, since it may wait for the disk."""
         return await run_in_threadpool(partial(question, *args, **keys))
+
+    async def submit(self, action: Callable[..., T], *args: Any, **keys: Any) -> T:
+        """Call an operation that takes images in, in one of the threads for these alone."""
+        if self._submitters is None:
+            self._submitters = CapacityLimiter(SUBMITTERS)
+        return await run_sync(partial(action, *args, **keys), limiter=self._submitters)
 
     async def events(
         self, job: str | None = None, after: int = 0, quiet_s: float = 15.0

@@ -62,7 +62,7 @@ async def submit(site: Site, kind: str, fields: Fields, *, waits: bool) -> Accep
         values["priority"] = site.config.serve.priority
         await waiting.require_open(site, pipeline.name)
     try:
-        job = await site.ask(site.submissions.submit, Submission(name, stream, mask), values)
+        job = await site.submit(site.submissions.submit, Submission(name, stream, mask), values)
     except Refused as error:
         if error.error.code in IMAGE_CODES:
             raise

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -38,17 +37,17 @@ ORIGIN = "sdapi"
 """Key in `meta` of the jobs of this API, and the name that their files get."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Order:
     """A request that is ready to be queued.
 
     Attributes:
-        pictures: the decoded `init_images`.
+        pictures: the decoded `init_images`; none once they are queued, and no mask either.
     """
 
     request: str
     translation: Translation
-    pictures: Sequence[bytes]
+    pictures: list[bytes]
     mask: bytes | None
 
 
@@ -61,7 +60,9 @@ async def generate(site: Site, http: HttpRequest, request: Img2ImgRequest) -> di
     """
     order = await site.ask(_prepare, site, request)
     await require_open(site, order.translation.values["pipeline"])
-    jobs = await site.ask(_submit, site, order)
+    jobs = await site.submit(_submit, site, order)
+    order.pictures.clear()  # they are copied by now, and the wait may last for hours
+    order.mask = None
     ended, is_whole = await _wait(site, http, jobs)
     warnings = [*order.translation.warnings]
     if not is_whole:

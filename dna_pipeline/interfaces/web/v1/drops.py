@@ -73,7 +73,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         response_model=models.Drop,
         responses=_ANSWERS,
     )
-    def drop(
+    async def drop(
         response: Response,
         image: Images,
         mask: Mask = None,
@@ -87,7 +87,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         request = DropRequest(
             _uploads(image), mask and mask.file, sidecar, pipeline, None, client_token
         )
-        return answer(request, response, dry_run=dry_run)
+        return await site.submit(answer, request, response, dry_run=dry_run)
 
     @router.post(
         "/inboxes/{name}/drops",
@@ -97,7 +97,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         response_model=models.Drop,
         responses=_ANSWERS,
     )
-    def drop_into_inbox(
+    async def drop_into_inbox(
         response: Response,
         name: Annotated[str, Path(description="name of the inbox")],
         image: Images,
@@ -112,7 +112,7 @@ def add_routes(router: APIRouter, site: Site) -> None:
         request = DropRequest(
             _uploads(image), mask and mask.file, sidecar, pipeline, name, client_token
         )
-        return answer(request, response, dry_run=dry_run)
+        return await site.submit(answer, request, response, dry_run=dry_run)
 
     @router.get(
         "/drops/{client_token}", tags=_TAGS, operation_id="find_drop", responses=answers(404)

@@ -81,7 +81,7 @@ def make_router(site: Site) -> APIRouter:
         async with request.form(
             max_files=MOST_FILES, max_fields=MOST_FIELDS, max_part_size=limit
         ) as form:
-            work = await site.ask(_sent, site, form)
+            work = await site.submit(_sent, site, form)
             token = _texts(form).get("token", "") if work.is_check or work.problems else ""
         is_wrong = bool(work.problems or work.sentence)
         return answer(request, work, token, 422 if is_wrong else 200)
