@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.web.files import in_file_thread
 from dna_pipeline.interfaces.web.page.errors import route_class
 from dna_pipeline.interfaces.web.page.rendering import is_part, page
 from dna_pipeline.interfaces.web.site import Site
@@ -27,33 +28,17 @@ def make_router(site: Site) -> APIRouter:
     """Make the routes of the view."""
     router = APIRouter(route_class=route_class(site))
 
+    # These read and remove files in the outbox, which may not answer.
+
     @router.get("/results/{job}/retry")
-    def view(job: str) -> HTMLResponse:
-        row = _job(site, job)
-        return page("retry.html", here="results", job=row["id"], **failure_values(site, row))
+    async def view(job: str) -> HTMLResponse:
+        return await in_file_thread(_view, site, job)
 
     @router.post("/results/{job}/retry")
-    def retry(
+    async def retry(
         request: Request, job: str, text: str = Form(""), action: str = Form("check")
     ) -> Response:
-        row = _job(site, job)
-        answer: Record = {}
-        try:
-            if action == "retry":
-                failures.retry(site.config, site.submissions, row["id"], text)
-                return _sent_to(request, row)
-            plan = failures.check(site.config, site.submissions, row["id"], text)
-            answer = {"plan": _in_words(plan)}
-        except (ConfigError, OSError) as error:
-            answer = {"problem": explain(row["name"], error)}
-            if isinstance(error, OSError) and _job(site, job)["status"] not in RETRYABLE:
-                # Its files were taken away meanwhile, by the retry.
-                answer = {"problem": "someone else has tried this job again at the same time"}
-        values = failure_values(site, _job(site, job), text=text, **answer)
-        if is_part(request):  # htmx shows no answer with the status of an error
-            return page("parts/failure.html", **values)
-        status = 409 if "problem" in answer else 200
-        return page("retry.html", status=status, here="results", job=row["id"], **values)
+        return await in_file_thread(_retry, site, request, job, text, action)
 
     @router.post("/results/{job}/cancel")
     def cancel(request: Request, job: str) -> Response:
@@ -63,6 +48,32 @@ def make_router(site: Site) -> APIRouter:
 
     _ = (view, retry, cancel)
     return router
+
+
+def _view(site: Site, job: str) -> HTMLResponse:
+    row = _job(site, job)
+    return page("retry.html", here="results", job=row["id"], **failure_values(site, row))
+
+
+def _retry(site: Site, request: Request, job: str, text: str, action: str) -> Response:
+    row = _job(site, job)
+    answer: Record = {}
+    try:
+        if action == "retry":
+            failures.retry(site.config, site.submissions, row["id"], text)
+            return _sent_to(request, row)
+        plan = failures.check(site.config, site.submissions, row["id"], text)
+        answer = {"plan": _in_words(plan)}
+    except (ConfigError, OSError) as error:
+        answer = {"problem": explain(row["name"], error)}
+        if isinstance(error, OSError) and _job(site, job)["status"] not in RETRYABLE:
+            # Its files were taken away meanwhile, by the retry.
+            answer = {"problem": "someone else has tried this job again at the same time"}
+    values = failure_values(site, _job(site, job), text=text, **answer)
+    if is_part(request):  # htmx shows no answer with the status of an error
+        return page("parts/failure.html", **values)
+    status = 409 if "problem" in answer else 200
+    return page("retry.html", status=status, here="results", job=row["id"], **values)
 
 
 def failure_values(

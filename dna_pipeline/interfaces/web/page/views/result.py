@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
-from dna_pipeline.interfaces.web.files import send_file
+from dna_pipeline.interfaces.web.files import in_file_thread, send_file
 from dna_pipeline.interfaces.web.page.archives import send_archive
 from dna_pipeline.interfaces.web.page.errors import error_page, route_class
 from dna_pipeline.interfaces.web.page.rendering import page
@@ -34,14 +34,9 @@ def make_router(site: Site) -> APIRouter:
     router = APIRouter(route_class=route_class(site))
 
     @router.get("/results/{job}")
-    def view(request: Request, job: str) -> Response:
-        shown = result_view.read(site.readers, job)
-        if shown is None:
-            return error_page(404, GONE)
-        filters = filters_of(request.query_params)
-        if job != (whole := shown.job["id"]):
-            return RedirectResponse(address(filters, f"/results/{whole}"), 307)
-        return page("result.html", has_mesh=shown.mesh is not None, **_values(site, shown, filters))
+    async def view(request: Request, job: str) -> Response:
+        # For a failure it reads the YAML in the outbox, which may not answer.
+        return await in_file_thread(_view, site, request, job)
 
     @router.get("/results/{job}/zip")
     async def archive(job: str) -> Response:
@@ -63,6 +58,16 @@ def make_router(site: Site) -> APIRouter:
 
     _ = (view, archive, file)
     return router
+
+
+def _view(site: Site, request: Request, job: str) -> Response:
+    shown = result_view.read(site.readers, job)
+    if shown is None:
+        return error_page(404, GONE)
+    filters = filters_of(request.query_params)
+    if job != (whole := shown.job["id"]):
+        return RedirectResponse(address(filters, f"/results/{whole}"), 307)
+    return page("result.html", has_mesh=shown.mesh is not None, **_values(site, shown, filters))
 
 
 def _values(site: Site, shown: ResultView, filters: Filters) -> dict[str, Any]:
