@@ -25,6 +25,8 @@ ATTEMPTS = "attempts"
 SHEET = "sheet"
 """Folder of the files of a contact sheet, beside its page."""
 BATCH_REPORT = "batch.csv"
+STATUS = "status.json"
+"""File in the outbox in which the daemon says what it is at, from its start on."""
 SHEET_PAGE = "index.html"
 SHEET_PICTURE = "sheet.png"
 _RESERVED = (FAILED, CANCELLED, LATEST)

@@ -102,10 +102,7 @@ class ClaimRecovery:
     def _resume(self, drop: Drop, now: float) -> None:
         folder = Path(drop.claim)
         if drop.batch is not None:
-            names = ("claim", "folder", "stat", "companions")
-            row = {name: getattr(drop, name) for name in names}
-            roll_back(self._config, self._inbox, row, lambda _: self._give_up_copy(drop))
-            self._forget(drop.id)
+            self._roll_back(drop)
             return
         if self._cleanup.is_copy(folder):
             self._give_up_copy(drop)  # the next look finds the original
@@ -113,9 +110,7 @@ class ClaimRecovery:
             return
         complete = (folder / drop.image).is_file() if drop.image else any(entries(folder))
         if not complete:
-            copies = names_of_copies(drop.companions)
-            return_files(folder, self._inbox.path, drop.folder, drop.stat, copies)
-            self._forget(drop.id)
+            self._roll_back(drop)
             return
         row = {name: getattr(drop, name) for name in _COLUMNS}
         if drop.sidecar is not None and not (folder / drop.sidecar).is_file():
@@ -129,6 +124,12 @@ class ClaimRecovery:
         claim = claim_of(row)
         claim.error = Failure.from_dict(drop.error) if drop.error else None
         self._settling.add(claim, now)
+
+    def _roll_back(self, drop: Drop) -> None:
+        """Give back the files of a drop and forget it. Raises OSError if its disk is away."""
+        row = {name: getattr(drop, name) for name in ("claim", "folder", "stat", "companions")}
+        roll_back(self._config, self._inbox, row, lambda _: self._give_up_copy(drop))
+        self._forget(drop.id)
 
     def _give_up_copy(self, drop: Drop) -> None:
         # The path of a file in a source root is absolute, and stays so when joined to the inbox's.

@@ -88,6 +88,7 @@ _SHEET_FILES = "SELECT job_id, stage_id, path, role, media_type, bytes, sha256 F
 _CANCEL_REQUESTED = "SELECT 1 FROM jobs WHERE status = 'running' AND cancel_requested LIMIT 1"
 TO_PUBLISH = """FROM jobs INDEXED BY ix_jobs_publish
     WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'"""
+HAS_PUBLISHED = "SELECT 1 FROM jobs INDEXED BY ix_jobs_finished WHERE publish = 'done' LIMIT 1"
 _UNPUBLISHED = f"SELECT 1 {TO_PUBLISH} LIMIT 1"
 _FAILED_SHEETS = """SELECT id, inbox, folder, stem, sheet FROM batches
     WHERE sheet <> 'made' AND sheet <> 'due' ORDER BY created_at DESC LIMIT 20"""
@@ -551,6 +552,10 @@ class Queries:
     def has_unpublished_jobs(self) -> bool:
         """True if a job's folder is to be put into the outbox, and its inbox can be reached."""
         return self._value(_UNPUBLISHED) is not None
+
+    def has_published_jobs(self) -> bool:
+        """True if the folder of any job is in the outbox, or was."""
+        return self._value(HAS_PUBLISHED) is not None
 
     def data_version(self) -> Generator[int]:
         """Yield a number at each request; it changes after a commit of another connection."""

@@ -15,7 +15,7 @@ from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashe
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import states
 from dna_pipeline.ledger.drops import failed_data
-from dna_pipeline.ledger.queries import TO_PUBLISH
+from dna_pipeline.ledger.queries import HAS_PUBLISHED, TO_PUBLISH
 from dna_pipeline.ledger.store import add_event, add_rows
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
@@ -326,6 +326,11 @@ def _count_interruption(session: Session, job_id: str) -> None:
 def to_publish(session: Session, limit: int = 20) -> list[Job]:
     """Return jobs whose folder is not in the outbox yet, oldest first, held ones last."""
     return list(session.scalars(_TO_PUBLISH, {"limit": limit}))
+
+
+def has_published(session: Session) -> bool:
+    """True if the folder of any job is in the outbox, or was."""
+    return session.scalar(text(HAS_PUBLISHED)) is not None
 
 
 def plan_publish(

@@ -26,8 +26,9 @@ from dna_pipeline.intake.claiming.claim import Claim, InputFile
 from dna_pipeline.intake.claiming.claimer import Claimer, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of
+from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.discovery.scan import is_sidecar_name
+from dna_pipeline.intake.discovery.scan import is_sidecar_name, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.companion_files import CompanionFiles
 from dna_pipeline.intake.planning.planner import Planner
@@ -217,15 +218,31 @@ class Retrier:
             return _shared_sources(job, drop, folder, text)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
-        sidecars = [name for name in names if is_sidecar_name(name) and name != drop.image]
-        if not sidecars and drop.image is not None:
-            sidecars = [sidecar_name(drop.image)]
-        sidecar = source / sidecars[0] if sidecars else None
-        files = _sidecar_files(sidecar, sidecars[0] if sidecars else "", text)
+        own = self._sidecar_of(job, drop, names)
+        sidecar = None if own is None else source / own
+        files = _sidecar_files(sidecar, own or "", text)
         files += _companions(job, drop, source, names)
         if drop.image is not None and drop.image in names:
             files.append(InputFile("image", drop.image, source / drop.image))
         return _Sources(files, folder, source, sidecar)
+
+    def _sidecar_of(self, job: Job, drop: Drop, names: Iterable[str]) -> str | None:
+        """Name the sidecar among the files of a failure folder, or the one that may be put there;
+        None if there is no image.
+
+        It is the one that the drop had, else one whose name fits the image, a YAML before a prompt
+        file, as in an inbox. Whatever else people put there is theirs: it neither counts nor goes.
+        """
+        if drop.sidecar is not None and drop.sidecar in names:
+            return drop.sidecar
+        if (image := drop.image) is None:
+            return None
+        inbox = self._config.inbox(job.inbox)
+        has_prompts = inbox is not None and inbox.prompt_files
+        may_be = is_sidecar_name if has_prompts else is_yaml_name
+        own = [n for n in names if may_be(n) and n != image and is_sidecar_of(n, image)]
+        own.sort(key=lambda name: (not is_yaml_name(name), without_suffix(name) != image))
+        return own[0] if own else sidecar_name(image)
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.files import read_json
-from dna_pipeline.base.layout import batch_folder
+from dna_pipeline.base.layout import STATUS, batch_folder
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.quantities import about
 from dna_pipeline.base.times import format_time, utcnow
@@ -36,7 +36,7 @@ TEXT_CHARS = 500
 
 
 def file_of(outbox: Path) -> Path:
-    return outbox / "status.json"
+    return outbox / STATUS
 
 
 def queue_counts(queries: Queries) -> dict[str, dict[str, int]]:

@@ -19,6 +19,7 @@ from dna_pipeline.base.files import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    is_temporary,
     remove_file,
     remove_temporaries,
     remove_tree,
@@ -27,7 +28,7 @@ from dna_pipeline.base.files import (
     temporary_name,
     write_bytes,
 )
-from dna_pipeline.base.layout import FAILED
+from dna_pipeline.base.layout import CLAIMS, FAILED, STATUS, claim_root, claim_roots
 from dna_pipeline.base.naming import numbered
 from dna_pipeline.media.meshes.obj_names import copy_renamed
 
@@ -56,7 +57,22 @@ class Outbox:
 
     def __init__(self, root: Path, ledger_id: str) -> None:
         self.root = root
-        self._staging = root / ".dna" / ledger_id
+        self._staging = claim_root(root, ledger_id)
+
+    @property
+    def mark(self) -> Path:
+        """The folder of the staging folders. It stays, so it tells the outbox from the mount point
+        of its disk, also when people took all results."""
+        return self._staging
+
+    def is_bare(self) -> bool:
+        """True if the outbox has no mark of any ledger, and nothing that a daemon that has just
+        begun did not write itself. False if it cannot be listed."""
+        try:
+            names = set(os.listdir(self.root)) - {STATUS, CLAIMS}  # noqa: PTH208
+        except OSError:
+            return False
+        return all(map(is_temporary, names)) and not claim_roots(self.root)
 
     def folder(self, name: str) -> Path:
         return self.root / name

@@ -75,13 +75,31 @@ class Publisher:
         self._look = look
         self.outbox = Outbox(config.outbox, ledger.id)
         self._latest = LatestFiles(ledger, self.outbox)
+        self._known_outbox: tuple[int, int] | None = None
+        """Device and inode of the folder that was found to be the outbox."""
 
     def check_outbox(self) -> None:
-        """Raise OutboxUnavailable if the outbox is missing or does not answer."""
+        """Raise OutboxUnavailable if the outbox is missing, does not answer, or is not mounted."""
         reach = self._look(self._config.outbox)
         if not reach.is_there:
             why = reach.why if reach.is_silent else f"is not there ({reach.why})"
             raise OutboxUnavailable(f"{self._config.outbox} {why}")
+        if (folder := (reach.device, reach.inode)) != self._known_outbox:
+            self._check_not_bare()
+            self._known_outbox = folder
+
+    def _check_not_bare(self) -> None:
+        """Raise OutboxUnavailable if earlier results were published, and nothing of them is there.
+
+        What is written below an empty mount point is hidden once its disk is mounted, and with the
+        results their originals, which may be the last.
+        """
+        if self.outbox.is_bare() and self._ledger.transact(queue.has_published):
+            raise OutboxUnavailable(
+                f"{self._config.outbox} is there, but is not the one that held the earlier "
+                "results: it is empty, as when its disk is not mounted. Mount it; if it was "
+                f"emptied or moved on purpose, make the folder {self.outbox.mark}, and work goes on"
+            )
 
     def publish(self, job: Job) -> None:
         """Publish an ended job, or queue it again if files of its stages are lost.

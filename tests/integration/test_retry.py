@@ -3,6 +3,7 @@
 import hashlib
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,6 +236,66 @@ def test_what_people_put_into_a_failure_folder_stays(site) -> None:
     assert {name: path.read_bytes() for name, path in there.items()} == strangers
     fail_second(site)
     assert site.folders() == [f"in/failed/{folder.name}-2"]
+
+
+def failed_with(make_site, name: str | None = None, text: str = "", **keys):
+    """A site with a failed job whose image has a sidecar of that name, or none."""
+    site = make_site(**keys)
+    site.put("cat.png", b"small")
+    if name is not None:
+        site.put(name, text)
+    site.settle()
+    site.publish()
+    source = failure_folder(site) / "source"
+    (source / "cat.png").write_bytes(b"cat")
+    return site, source
+
+
+@pytest.mark.parametrize("name", ["cat.png.yaml", "cat.yaml"])
+def test_a_strange_yaml_in_a_failure_folder_is_not_the_sidecar(make_site, name: str) -> None:
+    site, source = failed_with(make_site, name, "priority: 5")
+    (source / "a-dog.yaml").write_text("priority: 7")
+    retry(site)
+    assert (site.job().priority, site.drop(site.job()).sidecar) == (5, name)
+    assert [path.name for path in source.iterdir()] == ["a-dog.yaml"]
+
+
+@pytest.mark.parametrize("name", ["a-dog.yaml", "notes.txt", "cat.txt"])
+def test_without_a_sidecar_a_strange_text_neither_counts_nor_goes(make_site, name: str) -> None:
+    site, source = failed_with(make_site)
+    (source / name).write_text("priority: 7")
+    retry(site)
+    assert (site.job().priority, site.drop(site.job()).sidecar) == (0, None)
+    assert (source / name).read_text() == "priority: 7"
+    assert [path.name for path in source.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["cat.png.yaml", "cat.yml", "cat.PNG.yaml"])
+def test_a_sidecar_that_is_put_beside_a_failed_image_counts(make_site, name: str) -> None:
+    site, source = failed_with(make_site)
+    (source / name).write_text("priority: 5")
+    (source / "cat.txt").write_text("a note")
+    retry(site)
+    assert (site.job().priority, site.drop(site.job()).sidecar) == (5, name)
+    assert [path.name for path in source.iterdir()] == ["cat.txt"]
+
+
+def test_a_prompt_file_that_is_put_beside_a_failed_image_counts(make_site) -> None:
+    site, source = failed_with(make_site, prompt_files=True, pipeline="paint")
+    (source / "cat.txt").write_text("a red cat")
+    (source / "notes.txt").write_text("a note")
+    retry(site)
+    assert site.job().stages[0]["params"]["prompt"] == "a red cat"
+    assert [path.name for path in source.iterdir()] == ["notes.txt"]
+
+
+def test_the_prompt_file_of_a_drop_counts_whatever_its_inbox_asks_for_now(make_site) -> None:
+    site, source = failed_with(make_site, "cat.txt", "a cat", prompt_files=True, pipeline="paint")
+    (source / "cat.txt").write_text("a red cat")
+    inbox = replace(site.config.inboxes[0], prompt_files=False)
+    Retrier(replace(site.config, inboxes=(inbox,)), site.ledger).retry(site.job().id, site.prober)
+    assert site.job().stages[0]["params"]["prompt"] == "a red cat"
+    assert not source.exists()
 
 
 def test_a_failure_folder_without_files_goes_with_its_retry(site) -> None:

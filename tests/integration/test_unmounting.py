@@ -6,6 +6,7 @@ as a mount point is.
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from dna_pipeline.base.errors import InboxUnavailable, JobError, SourceMissing, StageFailed
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import JobFailed
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import Claimer
 from dna_pipeline.ledger import holds, queue
 from tests.integration.test_dispatch import PlayedExecutor
 from tests.ledgers import make_due
@@ -79,6 +82,43 @@ def test_nothing_is_concluded_from_an_empty_mount_point(
     assert [job.status for job in site.jobs()] == ["completed", "completed"]
     assert len(site.folders()) == 2
     assert site.left() == ({"cat.png", "dog.png"} if originals == "keep" else set())
+
+
+def cut_off(site: Any, name: str) -> None:
+    """Have the fetch of this file fail once the others of its drop are in the claim."""
+    real = claims.claim_file
+
+    def claim_file(source: Path, *rest: Any) -> Any:
+        if source.name == name:
+            raise OSError(errno.EIO, "the disk was pulled", str(source))
+        return real(source, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(claims, "claim_file", claim_file)
+        patch.setattr(Claimer, "roll_back", lambda *_: None)  # the disk is away by then
+        site.settle()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_drop_that_was_cut_off_is_not_forgotten_while_its_disk_is_away(
+    make_disk, restart: bool
+) -> None:
+    disk = make_disk(recursive=True)
+    site = disk.site
+    site.put("shots/cat.png", "cat")
+    site.put("shots/cat.yaml", "priority: 5")
+    cut_off(site, "cat.png")
+    assert [path.name for path in site.claims()] == ["cat.yaml"]
+    disk.unmount()
+    if restart:
+        site.restart()
+    site.settle()
+    disk.mount()
+    site.settle()
+    assert [(job.name, job.folder, job.priority) for job in site.jobs()] == [
+        ("cat.png", "shots", 5)
+    ]
+    assert site.left() == set()
 
 
 @pytest.mark.parametrize("gone", ["unmounted", "missing"])

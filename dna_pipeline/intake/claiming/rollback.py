@@ -65,14 +65,15 @@ def _is_copy(file: Path, original: Path, before: Mapping[str, Any]) -> bool:
 def roll_back(
     config: Config, inbox: Inbox, row: Mapping[str, Any], discard: Callable[[Path], None]
 ) -> None:
-    """Give back the files that a drop of a batch claimed; there may be none yet.
+    """Give back the files that a drop claimed; there may be none yet.
 
     Args:
         discard: disposes of the folder of a copy, whose original was not moved.
 
     Raises:
         OSError: the files cannot be returned now. A drop on a disk that is away must not be
-        forgotten: without its batch its image would be claimed by itself when the disk is back.
+        forgotten: nothing else knows from which folder its files came and which are copies, and
+        without its batch its image would be claimed by itself when the disk is back.
     """
     folder = Path(row["claim"])
     if folder.parent == config.claims:
@@ -88,9 +89,10 @@ def roll_back(
 def _is_unmounted(inbox: Path, stat: Mapping[str, Any]) -> bool:
     """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`.
 
-    Absolute paths lead to source roots, which say nothing about the inbox.
+    Absolute paths lead to source roots, which say nothing about the inbox. Nothing is known of the
+    files of a claim that was found without its drop; it will be found again.
     """
     inside = {path: before for path, before in stat.items() if not Path(path).is_absolute()}
-    if inbox.stat().st_dev in {before["device"] for before in inside.values()}:
+    if not inside or inbox.stat().st_dev in {before["device"] for before in inside.values()}:
         return False
     return not any(os.path.lexists(inbox / path) for path in inside)

@@ -33,6 +33,7 @@ from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.kept_results import KeptResults
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
 from dna_pipeline.operations.daemon.model_loads import ModelLoads
+from dna_pipeline.operations.daemon.outbox_folder import make_outbox
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.reporting import Reporting
 from dna_pipeline.operations.daemon.server_process import ServerProcess
@@ -193,8 +194,9 @@ class DaemonParts:
             self.batch_reports.write(limit_s)
 
     def _make_folders(self) -> None:
-        for folder in (self.config.data, self.config.work, self.config.outbox):
+        for folder in (self.config.data, self.config.work):
             make_folder(folder, self._look)
+        make_outbox(self.config, self._look)
         if self.table is None:
             make_inboxes(self.config, self._watched_before(), self._look)
 
