@@ -1,12 +1,17 @@
 """Sidecars that come after their image was taken in."""
 
 import errno
+from io import BytesIO
 
 import pytest
+from sqlalchemy import delete
 
 from dna_pipeline.intake.claiming import claims, late_sidecars
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
 from dna_pipeline.ledger import queue, requests
+from dna_pipeline.ledger.tables import Drop, Event, Job
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
 
 def test_it_changes_the_job_that_is_still_queued(site) -> None:
@@ -168,6 +173,46 @@ def test_one_of_another_folder_or_name_waits_for_its_own_image(make_site) -> Non
     site.settle()
     assert site.job().priority == 0
     assert site.left() == {"sub/cat.yaml", "cat2.yaml"}
+
+
+@pytest.mark.parametrize("settings", [[], ["priority=3"]], ids=["plain", "with settings"])
+def test_it_waits_beside_a_job_of_its_image_s_name_that_was_sent(site, settings) -> None:
+    document = document_from_options(None, settings)
+    inbox = site.config.inboxes[0]
+    sender = Submitter(site.config, site.ledger, document, inbox=inbox, follows_paths=False)
+    sent = sender.submit(Submission("cat.png", BytesIO(b"a client's cat")), site.prober)
+    before = site.job()
+    site.put("cat.png.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().priority, site.left()) == (before.priority, {"cat.png.yaml"})
+    site.put("cat.png", b"cat")
+    site.settle()
+    assert [job.priority for job in site.jobs() if job.id != sent] == [9]
+    assert site.left() == set()
+
+
+def test_it_waits_beside_a_retried_job(site) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: nine")
+    site.settle()
+    site.publish()
+    Retrier(site.config, site.ledger).retry(site.job().id, site.prober, b"priority: 5")
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().status, site.job().priority) == ("queued", 5)
+    assert site.left() == {"cat.yaml"}
+
+
+def test_it_changes_the_job_of_a_claim_that_the_ledger_did_not_know(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    for table in (Event, Job, Drop):
+        site.ledger.transact(lambda s, t=table: s.execute(delete(t)))
+    site.restart()
+    site.settle()
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().priority, site.left()) == (9, set())
 
 
 def test_a_kept_inbox_is_not_touched(make_site) -> None:

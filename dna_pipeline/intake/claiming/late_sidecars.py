@@ -21,6 +21,7 @@ from dna_pipeline.base.files import (
     replace_file,
     temporary_name,
 )
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
@@ -201,7 +202,11 @@ class LateSidecars:
         return ReadyDrop(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
-        """Find recent drops of the image that the sidecar names, or that its own name fits."""
+        """Find recent drops of the image that the sidecar names, or that its own name fits.
+
+        Only images that lay in the inbox count: one that a client sent has its settings with it,
+        and a retried one those of its failure folder.
+        """
         reference = self._finder.reference(sidecar)
         folder, name = posixpath.split(sidecar)
         if isinstance(reference, str):
@@ -212,9 +217,16 @@ class LateSidecars:
             stems = [safe_name(stem), safe_stem(stem)]
         since = utcnow() - WINDOW
         folder = printable(folder)
-        return self._ledger.transact(
+        recent = self._ledger.transact(
             lambda s: drops.recent_drops(s, self._inbox.name, folder, stems, since)
         )
+        return [(drop, job) for drop, job in recent if self._lay_in_inbox(drop)]
+
+    def _lay_in_inbox(self, drop: Drop) -> bool:
+        """True if a drop was claimed from the inbox. Only then its row has the status of the files
+        there; that of a claim which the ledger did not know has none, but lies in the inbox."""
+        root = claim_root(self._inbox.path, self._ledger.id)
+        return bool(drop.stat) or Path(drop.claim).parent == root
 
     def _belongs(self, sidecar: str, image: str) -> bool:
         reference = self._finder.reference(sidecar)
