@@ -18,6 +18,7 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claim import claim_of
 from dna_pipeline.intake.claiming.companions import describe
+from dna_pipeline.intake.claiming.late_sidecars import finish_attaching
 from dna_pipeline.intake.claiming.rollback import names_of_copies, return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.discovery.mask_names import is_mask_name
@@ -89,6 +90,10 @@ class ClaimRecovery:
             if drop.inbox == self._inbox.name and drop.id not in self._settling.drops:
                 self._attempt(drop.id, lambda d=drop: self._resume(d, now))
         self._ledger.transact(batches.forget_unclaimed)
+        try:
+            finish_attaching(self._ledger, self._inbox)
+        except OSError as error:
+            log.warning("claim.left", inbox=self._inbox.name, why=str(error))
         if self._inbox.keeps or self._adopt_claims(now):
             self._recovered_folder = folder
 

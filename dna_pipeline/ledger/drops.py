@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import bindparam, delete, exists, select, text, update
@@ -14,10 +16,13 @@ from sqlalchemy.orm.exc import StaleDataError
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import states
 from dna_pipeline.ledger.sqlite import chunks
-from dna_pipeline.ledger.store import add_rows, table_of
+from dna_pipeline.ledger.store import add_rows, get_setting, set_setting, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
+
+_LATE_COPY = "late_sidecar:"
+"""Before an inbox's name: the setting with the copy of its newest late sidecar."""
 
 # Without the mapper, which would double the cost of thousands.
 _FINISH_CLAIM = update(table_of(Drop)).where(table_of(Drop).c.id == bindparam("row"))
@@ -112,6 +117,24 @@ def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict
     """Give a drop a sidecar that came late. `stat` is the new value for the drop's files."""
     values = {"sidecar": name, "sidecar_text": text, "stat": stat}
     session.execute(update(Drop).where(Drop.id == drop_id).values(values))
+
+
+def note_copy(session: Session, inbox: str, copy: Path, place: Path) -> None:
+    """Note that the copy of a late sidecar counts, and is to be moved to its place.
+
+    An inbox has one such note, since it attaches one sidecar after another. The note stays when the
+    copy was moved: a copy that is not there any more needs nothing.
+    """
+    set_setting(session, f"{_LATE_COPY}{inbox}", json.dumps([str(copy), str(place)]))
+
+
+def noted_copy(session: Session, inbox: str) -> tuple[str, str] | None:
+    """Return the newest copy that was noted for an inbox, with its place; None if none was."""
+    value = get_setting(session, f"{_LATE_COPY}{inbox}")
+    if value is None:
+        return None
+    copy, place = json.loads(value)
+    return copy, place
 
 
 def set_companions(session: Session, drop_id: str, companions: list[dict[str, Any]] | None) -> None:

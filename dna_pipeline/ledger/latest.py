@@ -72,13 +72,14 @@ def claim_name(
     An input keeps its name. A new input gets the first name that nobody has, or whose owner's files
     are gone. Names that differ only in case or Unicode form count as one, since many file systems
     do not tell them apart. If no input has a name, but somebody else's files lie under it, the name
-    is recorded as theirs.
+    is recorded as theirs; so is that of an input which would replace such a file, as when a person
+    put a mesh beside its picture and now it gets a mesh of its own.
 
     Args:
         folder: folder below the outbox; each has its own names.
         names: names to choose from, in this order, without end.
         is_there: True if there is a file of that path below the outbox.
-        foreign: returns the suffixes of somebody else's files under a name that no input has.
+        foreign: returns the suffixes of files under a name that no job of this input explains.
     """
     free: str | None = None
     for name in names:
@@ -86,10 +87,16 @@ def claim_name(
         if owner is not None and owner.source == image.source:
             if owner.seq > image.seq:
                 return None
-            _record(session, kind, folder, name, image, owner.files)
-            return name
-        if owner is not None:
-            if free is None and not any(map(is_there, owner.files)):
+            added = {end for end in image.suffixes if f"{folder}/{name}{end}" not in owner.files}
+            suffixes = foreign(name) if added else ()
+            if added.isdisjoint(suffixes):
+                _record(session, kind, folder, name, image, owner.files)
+                return name
+            theirs = Input(FOREIGN, 0, tuple(suffixes))
+            _record(session, kind, folder, name, theirs, owner.files)
+        elif owner is not None:
+            targets = (f"{folder}/{name}{suffix}" for suffix in image.suffixes)
+            if free is None and not any(map(is_there, (*owner.files, *targets))):
                 free = name
         elif _clashes(session, kind, folder, name, image.source):
             continue

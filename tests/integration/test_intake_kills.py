@@ -94,3 +94,24 @@ def test_a_late_sidecar(make_site, kill_everywhere) -> None:
         assert {path.name for path in site.claims()} == {"cat.png", "cat.yaml"}
 
     assert kill_everywhere(prepare, lambda site: site.settle(), check) > 8
+
+
+def test_a_newer_late_sidecar(make_site, kill_everywhere) -> None:
+    def prepare(root: Path):
+        site = make_site(root)
+        site.put("cat.png", b"cat")
+        site.put("cat.yaml", "priority: 4")
+        site.settle()
+        site.put("cat.yaml", "priority: 55")
+        return site
+
+    def check(site) -> None:
+        """The job runs at once: its YAML is the one it ran with, and the other is not lost."""
+        job = site.run_next()
+        source = site.outbox / f"in/cat-{job.id[:8]}/source"
+        assert (source / "cat.yaml").read_text() == f"priority: {job.priority}"
+        site.settle()
+        assert site.left() == ({"cat.yaml"} if job.priority == 4 else set())
+        assert site.claims() == []
+
+    assert kill_everywhere(prepare, lambda site: site.settle(), check) > 8

@@ -1,7 +1,17 @@
 """Sidecars that come after their image was taken in."""
 
+import errno
+from io import BytesIO
+
+import pytest
+from sqlalchemy import delete
+
+from dna_pipeline.intake.claiming import claims, late_sidecars
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
 from dna_pipeline.ledger import queue, requests
+from dna_pipeline.ledger.tables import Drop, Event, Job
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
 
 def test_it_changes_the_job_that_is_still_queued(site) -> None:
@@ -90,6 +100,70 @@ def test_one_that_is_corrected_while_the_job_is_queued_counts(site) -> None:
     assert [p.read_text() for p in site.claims() if p.suffix == ".yaml"] == ["priority: 6"]
 
 
+def yamls(site) -> list[str]:
+    return [path.read_text() for path in site.claims() if path.suffix != ".png"]
+
+
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENOSPC, "no space left"), claims.Changed("cat.yaml")], ids=repr
+)
+def test_the_earlier_one_stays_if_a_newer_cannot_be_copied(site, monkeypatch, error) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: 5")
+    site.settle()
+
+    def fail(*_):
+        raise error
+
+    site.put("cat.yaml", "priority: 66")
+    with monkeypatch.context() as patched:
+        patched.setattr(claims, "_check_still", fail)
+        site.settle()
+        assert (yamls(site), site.left()) == (["priority: 5"], {"cat.yaml"})
+        assert site.job().priority == 5
+    site.settle()
+    assert (yamls(site), site.left()) == (["priority: 66"], set())
+    assert site.job().priority == 66
+
+
+def test_the_earlier_one_stays_with_a_job_that_begins_meanwhile(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: 5")
+    site.settle()
+    real = requests.replace_queued
+
+    def too_late(session, job_id, changes):
+        queue.claim_next(session)
+        return real(session, job_id, changes)
+
+    monkeypatch.setattr(requests, "replace_queued", too_late)
+    site.put("cat.yaml", "priority: 66")
+    site.settle()
+    first, late = site.jobs()
+    assert (first.status, first.priority, late.status) == ("running", 5, "failed")
+    files = {path.parent.name: path.read_text() for path in site.claims() if path.suffix != ".png"}
+    assert files == {first.drop_id: "priority: 5", late.drop_id: "priority: 66"}
+
+
+def test_when_its_copy_cannot_take_its_place_the_sidecar_does(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: 5")
+    site.settle()
+
+    def fail(*_):
+        raise OSError(errno.EIO, "input/output error")
+
+    site.put("cat.yaml", "priority: 66")
+    with monkeypatch.context() as patched:
+        patched.setattr(late_sidecars, "replace_file", fail)
+        site.settle()
+        assert site.left() == {"cat.yaml"}
+    site.settle()
+    assert (site.left(), site.job().priority) == (set(), 66)
+    site.run_next()
+    assert (site.outbox / site.folders()[0] / "source/cat.yaml").read_text() == "priority: 66"
+
+
 def test_one_of_another_folder_or_name_waits_for_its_own_image(make_site) -> None:
     site = make_site(recursive=True)
     site.put("cat.png", b"cat")
@@ -99,6 +173,46 @@ def test_one_of_another_folder_or_name_waits_for_its_own_image(make_site) -> Non
     site.settle()
     assert site.job().priority == 0
     assert site.left() == {"sub/cat.yaml", "cat2.yaml"}
+
+
+@pytest.mark.parametrize("settings", [[], ["priority=3"]], ids=["plain", "with settings"])
+def test_it_waits_beside_a_job_of_its_image_s_name_that_was_sent(site, settings) -> None:
+    document = document_from_options(None, settings)
+    inbox = site.config.inboxes[0]
+    sender = Submitter(site.config, site.ledger, document, inbox=inbox, follows_paths=False)
+    sent = sender.submit(Submission("cat.png", BytesIO(b"a client's cat")), site.prober)
+    before = site.job()
+    site.put("cat.png.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().priority, site.left()) == (before.priority, {"cat.png.yaml"})
+    site.put("cat.png", b"cat")
+    site.settle()
+    assert [job.priority for job in site.jobs() if job.id != sent] == [9]
+    assert site.left() == set()
+
+
+def test_it_waits_beside_a_retried_job(site) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: nine")
+    site.settle()
+    site.publish()
+    Retrier(site.config, site.ledger).retry(site.job().id, site.prober, b"priority: 5")
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().status, site.job().priority) == ("queued", 5)
+    assert site.left() == {"cat.yaml"}
+
+
+def test_it_changes_the_job_of_a_claim_that_the_ledger_did_not_know(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    for table in (Event, Job, Drop):
+        site.ledger.transact(lambda s, t=table: s.execute(delete(t)))
+    site.restart()
+    site.settle()
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert (site.job().priority, site.left()) == (9, set())
 
 
 def test_a_kept_inbox_is_not_touched(make_site) -> None:

@@ -217,6 +217,55 @@ def test_a_link_that_leads_nowhere_is_not_replaced(keep: Site) -> None:
     assert latest(keep) == {"k.png.png": b"of 1"}
 
 
+def make_both(site: Site, data: bytes) -> None:
+    """Publish a picture and a mesh of `cat.png`."""
+    site.put("cat.png", data)
+    site.settle()
+    roles = {"cat.png": "image", "cat.glb": "mesh"}
+    site.finish(site.claim_next(), b"of " + data, roles)
+    site.publish()
+
+
+def test_a_mesh_beside_an_input_s_picture_is_not_replaced(keep: Site) -> None:
+    make(keep, "cat.png", b"1")
+    put_foreign(keep, "cat.glb")
+    for version in (b"version 2", b"the third version"):
+        make_both(keep, version)
+        of_it = b"of " + version
+        assert latest(keep) == {
+            "cat.png": b"of 1", "cat.glb": b"mine",
+            "cat.png.png": of_it, "cat.png.glb": of_it,
+        }  # fmt: skip
+        keep.restart()
+    make(keep, "cat.png", b"4, without a mesh")
+    found = latest(keep)
+    assert (found["cat.png"], found["cat.png.png"]) == (b"of 1", b"of 4, without a mesh")
+
+
+def test_an_input_s_own_mesh_is_replaced(keep: Site) -> None:
+    for version in (b"1", b"version 2"):
+        make_both(keep, version)
+        assert latest(keep) == {"cat.png": b"of " + version, "cat.glb": b"of " + version}
+        make(keep, "cat.png", version + b" alone")
+
+
+@pytest.mark.slow
+def test_meshes_of_version_0_1_stay_with_their_input(keep: Site) -> None:
+    make_both(keep, b"1")
+    forget_names(keep)
+    make(keep, "cat.png", b"version 2")
+    make_both(keep, b"the third version")
+    assert latest(keep) == dict.fromkeys(("cat.png", "cat.glb"), b"of the third version")
+
+
+def test_a_mesh_under_a_name_that_became_free_is_not_replaced(keep: Site) -> None:
+    make(keep, "cat.jpg", b"jpg")
+    (keep.outbox / "in/latest/cat.png").unlink()
+    put_foreign(keep, "cat.glb")
+    make_both(keep, b"png")
+    assert latest(keep) == {"cat.glb": b"mine", "cat.png.png": b"of png", "cat.png.glb": b"of png"}
+
+
 def test_each_name_of_an_input_may_be_in_use(keep: Site) -> None:
     put_foreign(keep, "k.png", "k.png.png")
     make(keep, "k.png", b"1")

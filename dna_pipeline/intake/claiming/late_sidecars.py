@@ -14,7 +14,14 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.errors import Failure, ImageMissing, JobError
-from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
+from dna_pipeline.base.files import (
+    fsync_dir,
+    remove_file,
+    remove_temporaries,
+    replace_file,
+    temporary_name,
+)
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
@@ -195,7 +202,11 @@ class LateSidecars:
         return ReadyDrop(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
-        """Find recent drops of the image that the sidecar names, or that its own name fits."""
+        """Find recent drops of the image that the sidecar names, or that its own name fits.
+
+        Only images that lay in the inbox count: one that a client sent has its settings with it,
+        and a retried one those of its failure folder.
+        """
         reference = self._finder.reference(sidecar)
         folder, name = posixpath.split(sidecar)
         if isinstance(reference, str):
@@ -206,9 +217,16 @@ class LateSidecars:
             stems = [safe_name(stem), safe_stem(stem)]
         since = utcnow() - WINDOW
         folder = printable(folder)
-        return self._ledger.transact(
+        recent = self._ledger.transact(
             lambda s: drops.recent_drops(s, self._inbox.name, folder, stems, since)
         )
+        return [(drop, job) for drop, job in recent if self._lay_in_inbox(drop)]
+
+    def _lay_in_inbox(self, drop: Drop) -> bool:
+        """True if a drop was claimed from the inbox. Only then its row has the status of the files
+        there; that of a claim which the ledger did not know has none, but lies in the inbox."""
+        root = claim_root(self._inbox.path, self._ledger.id)
+        return bool(drop.stat) or Path(drop.claim).parent == root
 
     def _belongs(self, sidecar: str, image: str) -> bool:
         reference = self._finder.reference(sidecar)
@@ -236,12 +254,31 @@ class LateSidecars:
         """
         if job.status != "queued":
             return False
-        copy = Path(drop.claim) / name_of(sidecar)
+        place = Path(drop.claim) / name_of(sidecar)
+        finish_attaching(self._ledger, self._inbox)
+        remove_temporaries(place.parent)  # those of a look that was cut off
+        copy = place.with_name(temporary_name())
+        is_changed = False
+        try:
+            is_changed = self._commit(sidecar, stat, drop, job, copy)
+        finally:
+            if not is_changed:
+                remove_file(copy, missing_ok=True)
+        # The sidecar in this place may be an earlier one, the only file of it, which counts until
+        # the commit. So it is replaced only now; a kill in between leaves the note of the commit,
+        # and the next start does this before the job can be published with the earlier file.
+        if is_changed:
+            _put_in_place(copy, place)
+        return is_changed
+
+    def _commit(self, sidecar: str, stat: FileStat, drop: Drop, job: Job, copy: Path) -> bool:
+        """Copy the sidecar to `copy` and commit what it asks for; False if too late."""
+        name = name_of(sidecar)
         copied = claims.snapshot(self._inbox.path / sidecar, copy)
         if not copied.stat.same_content(stat):
             raise claims.Changed(sidecar)
         fsync_dir(copy.parent)
-        data = job_rows.read_sidecar(copy)
+        data = job_rows.read_sidecar(copy, name)
         file = None if drop.image is None else Path(drop.claim) / drop.image
         context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256, file)
         outcome, added, versions = self._add_companions(
@@ -256,7 +293,8 @@ class LateSidecars:
             if not requests.replace_queued(session, job.id, work):
                 return False
             stats = drop.stat | to_json({sidecar: stat})
-            drops.set_sidecar(session, drop.id, copy.name, text, stats)
+            drops.set_sidecar(session, drop.id, name, text, stats)
+            drops.note_copy(session, self._inbox.name, copy, copy.with_name(name))
             drops.set_companions(session, drop.id, [*(drop.companions or ()), *added] or None)
             drops.remember_files(session, rows_of(self._inbox.name, versions))
             return True
@@ -300,6 +338,19 @@ class LateSidecars:
             remove_file(source)
         fsync_dir(source.parent)
         self._finder.mark_claimed(sidecar)
+
+
+def finish_attaching(ledger: Ledger, inbox: Inbox) -> None:
+    """Put the copy of a late sidecar in its place, if that was cut off after the commit."""
+    if (noted := ledger.transact(lambda s: drops.noted_copy(s, inbox.name))) is not None:
+        copy, place = map(Path, noted)
+        if copy.is_file():
+            _put_in_place(copy, place)
+
+
+def _put_in_place(copy: Path, place: Path) -> None:
+    replace_file(copy, place)
+    fsync_dir(place.parent)
 
 
 def _too_late(sidecar: str, stat: FileStat, job: Job) -> ReadyDrop:

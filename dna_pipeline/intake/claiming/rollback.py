@@ -10,7 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from dna_pipeline.base.files import is_start_of, remove_file
+from dna_pipeline.base.files import is_start_of, is_temporary, remove_file
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
@@ -41,7 +41,7 @@ def return_files(
     for file in folder.iterdir():
         path = paths.get(file.name)
         original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
-        is_copy = file.name in copies
+        is_copy = file.name in copies or is_temporary(file.name)
         if is_copy or (path is not None and _is_copy(file, original, stat[path])):
             remove_file(file)
         else:

@@ -28,10 +28,13 @@ def draw_seed() -> int:
     return secrets.randbits(32)
 
 
-def read_sidecar(path: Path) -> bytes:
+def read_sidecar(path: Path, name: str | None = None) -> bytes:
     """A sidecar's bytes, but at most one byte more than the limit allows.
 
     Those of a prompt file are given as the YAML that means the same.
+
+    Args:
+        name: the sidecar's name; None for that of the file.
 
     Raises:
         OSError: also if a link or a pipe replaced the sidecar since the scan.
@@ -40,7 +43,7 @@ def read_sidecar(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         data = file.read(MAX_BYTES + 1)
-    return as_yaml(data) if is_prompt_file(path.name) else data
+    return as_yaml(data) if is_prompt_file(name or path.name) else data
 
 
 def as_text(data: bytes) -> str:

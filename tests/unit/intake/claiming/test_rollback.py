@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from dna_pipeline.base.files import temporary_name
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming.rollback import return_files, roll_back
@@ -51,6 +52,13 @@ def test_a_file_that_is_no_copy_of_its_namesake_is_not_removed(inbox: Path, clai
     (claim / "x.mask.png").write_bytes(b"the only one")
     return_files(claim, inbox, "", to_json({"shapes/x.mask.png": FileStat.of(other.stat())}))
     assert sorted(contents(inbox).values()) == [b"another mask", b"the only one"]
+
+
+def test_a_file_that_was_still_being_written_does_not_come_back(inbox: Path, claim: Path) -> None:
+    (claim / "cat.png").write_bytes(b"cat")
+    (claim / temporary_name()).write_bytes(b"tags: [")
+    return_files(claim, inbox, "")
+    assert contents(inbox) == {"cat.png": b"cat"}
 
 
 @pytest.mark.parametrize("data", [b"tags: [x]", b"tags", b""])
