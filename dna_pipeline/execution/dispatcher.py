@@ -153,8 +153,8 @@ class Dispatcher:
             self._waiting_tasks.remove(task)
             self._executor.submit(task)
         while free := self._free_for_job():
-            # `_submit` reads the ledger, which may fail after the job was marked as running. So
-            # the job is remembered, and submitted at the next call.
+            # `_submit` reads the ledger, which may fail after the job was marked as running, and
+            # workers may end meanwhile. So the job is remembered, and submitted at the next call.
             if self._claimed_job is None and holds_back:
                 return
             if self._claimed_job is None:
@@ -164,7 +164,8 @@ class Dispatcher:
                 return
             if self._claimed_job.id in self._suspects and free[0].orders:
                 return  # it waits until a worker has no other order
-            self._submit(self._claimed_job)
+            if not self._submit(self._claimed_job):
+                return
             self._claimed_job = None
 
     def _submit_idle_task(self) -> None:
@@ -228,13 +229,18 @@ class Dispatcher:
         self._tasks[task.id] = done
         self._idle_tasks.append(task)
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job) -> bool:
+        """Give a claimed job away; False if no worker has room for it any more."""
         failpoint("attempt-committed")
         order = self._order(job)
+        free = self._free_for_job()
+        if not free or (order.alone and free[0].orders):
+            return False
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running[job.id] = RunningJob(job.id, job.inbox, job.name, job.attempt)
         self._executor.submit(order)
         failpoint("order-sent")
+        return True
 
     def _order(self, job: Job) -> Order:
         drop, done = self._ledger.transact(

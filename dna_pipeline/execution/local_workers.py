@@ -84,9 +84,10 @@ class Workers:
     def _choose(self, order: Order | Task) -> str:
         if isinstance(order, Task) and order.worker in self._workers:
             return order.worker
-        states = [state for state in self.workers() if state.is_free]
-        # A worker may have lost its device since the caller asked.
-        free = states or [s for worker in self._workers.values() if (s := worker.state()).is_free]
+        states = self.workers()
+        # Since the caller asked, a worker may have lost its device, or be about to end: then it
+        # reports the order's end, or another process takes its place.
+        free = [state for state in states if state.is_free] or states
         needed = models_of(order)
         return min(free, key=lambda state: _cost(state, needed)).name
 

@@ -33,10 +33,12 @@ class RoomyWorker:
     def __init__(self) -> None:
         self.inside: dict[str, Order] = {}
         self.given: list[Order] = []
+        self.is_ending = False
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
     def submit(self, order: Order | Task) -> None:
         assert isinstance(order, Order)
+        assert not self.is_ending
         assert not any(other.alone for other in self.inside.values())
         assert not (order.alone and self.inside)
         self.inside[order.job] = order
@@ -47,11 +49,15 @@ class RoomyWorker:
         return (
             replace(
                 free_worker(process=WORKER),
-                is_free=len(self.inside) < 3 and not any(o.alone for o in self.inside.values()),
+                is_free=self._has_room(),
                 orders=len(self.inside),
                 last_needs=models_of(last[0]) if last else frozenset(),
             ),
         )
+
+    def _has_room(self) -> bool:
+        is_alone = any(order.alone for order in self.inside.values())
+        return len(self.inside) < 3 and not is_alone and not self.is_ending
 
     def report(self, event: Event) -> None:
         if isinstance(event, JobDone | JobFailed):
@@ -109,6 +115,32 @@ def test_each_job_is_committed_before_it_is_given_away(played: Played):
     statuses = {job.id: (job.status, job.attempt) for job in played.site.jobs()}
     assert {statuses[job] for job in played.inside} == {("running", 1)}
     assert sorted(statuses.values()).count(("queued", 0)) == 1
+
+
+def test_a_job_whose_worker_ends_while_it_is_claimed_is_given_away_later_and_once(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+):
+    first, second, _ = played.inside
+    claim = played.dispatcher.scheduler.claim
+
+    def slow_claim(*args: Any) -> Any:
+        job = claim(*args)
+        played.worker.is_ending = True
+        return job
+
+    monkeypatch.setattr(played.dispatcher.scheduler, "claim", slow_claim)
+    played.worker.report(JobDone(second))
+    played.go()
+    given = [order.job for order in played.worker.given]
+    assert len(given) == 3
+    assert not played.dispatcher.is_idle
+    monkeypatch.undo()
+    played.worker.is_ending = False
+    played.worker.end("poisoned", cause=first)
+    played.go()
+    (fourth,) = [job.id for job in played.site.jobs() if job.id not in given]
+    assert [order.job for order in played.worker.given].count(fourth) == 1
+    assert (played.job(fourth).status, played.job(fourth).attempt) == ("running", 1)
 
 
 def test_no_job_is_charged_when_any_may_be_the_cause_and_each_runs_alone_next(played: Played):
