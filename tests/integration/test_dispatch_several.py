@@ -1,6 +1,7 @@
 """Jobs that are together in a worker, as the dispatcher and the ledger see their ends."""
 
 import queue
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from dna_pipeline.execution import running_job
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_workers import Workers
 from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
@@ -20,7 +22,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker_child import models_of
 from dna_pipeline.execution.worker_state import WorkerState
-from tests.played_workers import free_worker
+from tests.played_workers import PlayedWorker, free_worker
 
 WORKER = "local-1"
 
@@ -36,7 +38,7 @@ class RoomyWorker:
         self.is_ending = False
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-    def submit(self, order: Order | Task) -> None:
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
         assert isinstance(order, Order)
         assert not self.is_ending
         assert not any(other.alone for other in self.inside.values())
@@ -141,6 +143,22 @@ def test_a_job_whose_worker_ends_while_it_is_claimed_is_given_away_later_and_onc
     (fourth,) = [job.id for job in played.site.jobs() if job.id not in given]
     assert [order.job for order in played.worker.given].count(fourth) == 1
     assert (played.job(fourth).status, played.job(fourth).attempt) == ("running", 1)
+
+
+def test_a_job_goes_to_the_worker_that_has_time_for_it(site: Any):
+    for name in ("a.png", "b.png", "c.png"):
+        site.put(name)
+    site.settle()
+    reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    workers = {name: PlayedWorker(free_worker(name)) for name in ("w1", "w2")}
+    dispatcher = Dispatcher(site.config, site.ledger, Workers(workers, reports))
+    dispatcher.dispatch()
+    first, second = dispatcher.running
+    reports.put(Phase(first, "s", "running", 600, "w1-1"))
+    reports.put(Phase(second, "s", "writing", 60, "w2-1"))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    assert [len(worker.given) for worker in workers.values()] == [1, 2]
 
 
 def test_no_job_is_charged_when_any_may_be_the_cause_and_each_runs_alone_next(played: Played):
