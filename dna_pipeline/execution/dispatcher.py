@@ -70,8 +70,8 @@ AHEAD_S = 2.0
 class Dispatcher:
     """Sends the next job's order to the executor, and records the events that come back.
 
-    A worker may have several jobs. Where it ends and nothing says which of them was the cause,
-    none is charged with an attempt: see `Suspects`.
+    A worker may have several jobs and tasks. Where it ends and nothing says which of them was the
+    cause, no job is charged with an attempt: see `Suspects`.
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
@@ -449,14 +449,14 @@ class Dispatcher:
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.workers.pop(event.worker, None)
         jobs = [job for job in event.jobs if job in self.running]
-        is_unclear = event.reason == "crash" and event.cause is None and len(event.jobs) > 1
+        is_unclear = event.reason == "crash" and event.cause is None and event.shared
         for job in jobs:
             if is_unclear or event.cause not in (None, job):
                 self._on_ended_beside(job, event)
             else:
                 self._on_job_ended_with_worker(self.running[job], event)
             self._forget(job)
-        if is_unclear:
+        if is_unclear and event.jobs:
             self._suspects.add(event.jobs)
         elif event.reason == "crash" and event.jobs:
             self._suspects.convict(event.jobs[0])
@@ -465,7 +465,7 @@ class Dispatcher:
         """Put a job back whose worker ended, where another one may have been, or was, the cause."""
         log.warning("job.interrupted", job=job, why=event.detail)
         may_be = "may have been" if event.cause is None else "was"
-        why = f"{event.detail}; another job {may_be} the cause"
+        why = f"{event.detail}; another job or task {may_be} the cause"
         self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, why, WorkerCrashed.code))
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:

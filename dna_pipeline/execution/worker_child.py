@@ -137,13 +137,14 @@ def put_ends(
     cause: str | None = None,
 ) -> None:
     """Report the end of a worker and of the orders that it had."""
+    ended = list(orders)
     jobs: list[str] = []
-    for order in orders:
+    for order in ended:
         if isinstance(order, Task):
             put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
         else:
             jobs.append(order.job)
-    put(WorkerEnded(worker, tuple(jobs), reason, why, cause))
+    put(WorkerEnded(worker, tuple(jobs), reason, why, cause, shared=len(ended) > 1))
 
 
 def models_of(order: Order | Task) -> frozenset[str]:

@@ -66,10 +66,11 @@ class RoomyWorker:
             del self.inside[event.job]
         self.reports.put(event)
 
-    def end(self, reason: str, cause: str | None = None) -> None:
-        """The worker ends with all its jobs."""
+    def end(self, reason: str, cause: str | None = None, tasks: int = 0) -> None:
+        """The worker ends with all its jobs, and so many tasks."""
         jobs, self.inside = tuple(self.inside), {}
-        self.reports.put(WorkerEnded(WORKER, jobs, reason, "the worker ended", cause))
+        shared = tasks + len(jobs) > 1
+        self.reports.put(WorkerEnded(WORKER, jobs, reason, "the worker ended", cause, shared))
 
     def events(self) -> queue.SimpleQueue[Event]:
         return self.reports
@@ -188,6 +189,21 @@ def test_the_job_that_ends_its_worker_alone_is_charged_and_frees_the_others(play
     assert len(played.inside) == 3, "the others are together again"
     assert {second, third} <= set(played.inside)
     assert not any(order.alone for order in played.worker.inside.values())
+
+
+def test_a_job_beside_a_task_is_not_charged_until_it_ends_its_worker_alone(played: Played):
+    first, *others = played.inside
+    for job in others:
+        played.worker.report(JobDone(job))
+    played.dispatcher.listen()
+    played.worker.end("crash", tasks=1)
+    played.go()
+    assert (played.job(first).crashes, played.job(first).hold) == (0, None)
+    assert played.inside == [first]
+    assert played.worker.given[-1].alone
+    played.worker.end("crash")
+    played.go()
+    assert (played.job(first).crashes, played.job(first).hold) == (1, "retry_wait")
 
 
 def test_a_suspect_waits_until_the_worker_has_no_other_job(played: Played):
