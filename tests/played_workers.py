@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dna_pipeline.execution.protocol import LoadedModel
+from dataclasses import replace
+
+from dna_pipeline.execution.protocol import LoadedModel, Order, Task
 from dna_pipeline.execution.worker_state import WorkerState
 
 SINCE = "2026-12-01T22:00:00Z"
@@ -21,3 +23,28 @@ def free_worker(
     return WorkerState(
         name, process or f"{name}-1", "auto", "idle", is_free=True, models=loaded, problem=problem
     )
+
+
+class PlayedWorker:
+    """One of several workers: takes orders that never end, and is in the state that a test puts it
+    in."""
+
+    capacity = 3
+    waits_for_device = False
+    lost_at = 0.0
+
+    def __init__(self, state: WorkerState) -> None:
+        self.now = state
+        self.given: list[Order | Task] = []
+
+    def state(self) -> WorkerState:
+        return self.now
+
+    def submit(self, order: Order | Task) -> None:
+        self.given.append(order)
+        self.now = replace(self.now, orders=self.now.orders + 1)
+
+    def cancel(self, job: str) -> None: ...
+    def yield_after_stage(self, job: str) -> None: ...
+    def enforce_timeouts(self) -> None: ...
+    def close(self, grace_s: float) -> None: ...

@@ -70,8 +70,8 @@ AHEAD_S = 2.0
 class Dispatcher:
     """Sends the next job's order to the executor, and records the events that come back.
 
-    A worker may have several jobs. Where it ends and nothing says which of them was the cause,
-    none is charged with an attempt: see `Suspects`.
+    A worker may have several jobs and tasks. Where it ends and nothing says which of them was the
+    cause, no job is charged with an attempt: see `Suspects`.
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
@@ -153,8 +153,8 @@ class Dispatcher:
             self._waiting_tasks.remove(task)
             self._executor.submit(task)
         while free := self._free_for_job():
-            # `_submit` reads the ledger, which may fail after the job was marked as running. So
-            # the job is remembered, and submitted at the next call.
+            # `_submit` reads the ledger, which may fail after the job was marked as running, and
+            # workers may end meanwhile. So the job is remembered, and submitted at the next call.
             if self._claimed_job is None and holds_back:
                 return
             if self._claimed_job is None:
@@ -164,7 +164,8 @@ class Dispatcher:
                 return
             if self._claimed_job.id in self._suspects and free[0].orders:
                 return  # it waits until a worker has no other order
-            self._submit(self._claimed_job)
+            if not self._submit(self._claimed_job):
+                return
             self._claimed_job = None
 
     def _submit_idle_task(self) -> None:
@@ -228,13 +229,18 @@ class Dispatcher:
         self._tasks[task.id] = done
         self._idle_tasks.append(task)
 
-    def _submit(self, job: Job) -> None:
+    def _submit(self, job: Job) -> bool:
+        """Give a claimed job away; False if no worker has room for it any more."""
         failpoint("attempt-committed")
         order = self._order(job)
+        free = self._free_for_job()
+        if not free or (order.alone and free[0].orders):
+            return False
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running[job.id] = RunningJob(job.id, job.inbox, job.name, job.attempt)
-        self._executor.submit(order)
+        self._executor.submit(order, [worker.name for worker in free])
         failpoint("order-sent")
+        return True
 
     def _order(self, job: Job) -> Order:
         drop, done = self._ledger.transact(
@@ -443,14 +449,14 @@ class Dispatcher:
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.workers.pop(event.worker, None)
         jobs = [job for job in event.jobs if job in self.running]
-        is_unclear = event.reason == "crash" and event.cause is None and len(event.jobs) > 1
+        is_unclear = event.reason == "crash" and event.cause is None and event.shared
         for job in jobs:
             if is_unclear or event.cause not in (None, job):
                 self._on_ended_beside(job, event)
             else:
                 self._on_job_ended_with_worker(self.running[job], event)
             self._forget(job)
-        if is_unclear:
+        if is_unclear and event.jobs:
             self._suspects.add(event.jobs)
         elif event.reason == "crash" and event.jobs:
             self._suspects.convict(event.jobs[0])
@@ -459,7 +465,7 @@ class Dispatcher:
         """Put a job back whose worker ended, where another one may have been, or was, the cause."""
         log.warning("job.interrupted", job=job, why=event.detail)
         may_be = "may have been" if event.cause is None else "was"
-        why = f"{event.detail}; another job {may_be} the cause"
+        why = f"{event.detail}; another job or task {may_be} the cause"
         self._ledger.transact(lambda s: queue.requeue_interrupted(s, job, why, WorkerCrashed.code))
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Protocol
 
@@ -49,7 +49,14 @@ class Executor(Protocol):
         them is free."""
         ...
 
-    def submit(self, order: Order | Task) -> None: ...
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
+        """Run an order.
+
+        Args:
+            among: names of the workers of which one is to have it; None for any.
+        """
+        ...
+
     def cancel(self, job: str) -> None: ...
     def yield_after_stage(self, job: str) -> None:
         """Give the job back, held as `hours`, before its next stage begins."""
@@ -135,8 +142,8 @@ class LocalExecutor:
     def events(self) -> queue.SimpleQueue[Event]:
         return self._events
 
-    def submit(self, order: Order | Task) -> None:
-        """Start an attempt at a job, or a task."""
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
+        """Start an attempt at a job, or a task; there is but one worker to choose."""
         with self._lock:
             if self._is_closed:
                 put_ends(self._put, self._name, [order], "closed", "the executor was closed")

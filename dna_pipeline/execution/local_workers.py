@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -77,16 +77,18 @@ class Workers:
     def events(self) -> queue.SimpleQueue[Event]:
         return self._events
 
-    def submit(self, order: Order | Task) -> None:
-        """Give an order to a worker that is free; a task that names its worker, to that one."""
-        self._workers[self._choose(order)].submit(order)
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
+        """Give an order to a worker that is free, and one of these; a task that names its worker,
+        to that one."""
+        self._workers[self._choose(order, among)].submit(order)
 
-    def _choose(self, order: Order | Task) -> str:
+    def _choose(self, order: Order | Task, among: Collection[str] | None) -> str:
         if isinstance(order, Task) and order.worker in self._workers:
             return order.worker
-        states = [state for state in self.workers() if state.is_free]
-        # A worker may have lost its device since the caller asked.
-        free = states or [s for worker in self._workers.values() if (s := worker.state()).is_free]
+        states = [state for state in self.workers() if among is None or state.name in among]
+        # Since the caller asked, a worker may have lost its device, or be about to end: then it
+        # reports the order's end, or another process takes its place.
+        free = [state for state in states if state.is_free] or states
         needed = models_of(order)
         return min(free, key=lambda state: _cost(state, needed)).name
 

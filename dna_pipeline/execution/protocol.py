@@ -356,6 +356,7 @@ class WorkerEnded:
             was ready for any job, or lost if the machine that it runs on was.
         cause: the job for whose sake the process was ended, of those that it ran; None if any of
             them may have ended it, or none did.
+        shared: it had several orders, jobs or tasks, of which each may have ended it.
     """
 
     kind: ClassVar[str] = "worker_ended"
@@ -364,6 +365,7 @@ class WorkerEnded:
     reason: str
     detail: str
     cause: str | None = None
+    shared: bool = False
 
 
 JobEvent = Phase | Progress | StageDone | JobDone | JobFailed

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -102,11 +102,11 @@ class RayExecutor(Workers):
         self._events.put(event)
         self._wake()
 
-    def submit(self, order: Order | Task) -> None:
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
         if isinstance(order, Task) and order.kind in PICTURES:
             self._pictures.submit(order)
         else:
-            super().submit(order)
+            super().submit(order, among)
 
     def enforce_timeouts(self) -> None:
         """End a bridge that is silent; start another one if there is none."""

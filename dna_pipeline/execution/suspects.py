@@ -6,7 +6,8 @@ from collections.abc import Iterable
 
 
 class Suspects:
-    """Remembers which jobs were in a worker together when it ended for a reason that is not known.
+    """Remembers which jobs were in a worker together, or beside a task, when it ended for a reason
+    that is not known.
 
     None of them is charged with that end. Each runs alone from then on, so that a second end names
     the job that causes it. What is remembered goes with the daemon: after a restart, a worker may

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import WorkerCrashed
@@ -137,13 +137,14 @@ def put_ends(
     cause: str | None = None,
 ) -> None:
     """Report the end of a worker and of the orders that it had."""
+    ended = list(orders)
     jobs: list[str] = []
-    for order in orders:
+    for order in ended:
         if isinstance(order, Task):
             put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
         else:
             jobs.append(order.job)
-    put(WorkerEnded(worker, tuple(jobs), reason, why, cause))
+    put(WorkerEnded(worker, tuple(jobs), reason, why, cause, shared=len(ended) > 1))
 
 
 def models_of(order: Order | Task) -> frozenset[str]:
@@ -372,6 +373,8 @@ class Child:
             event = event_from_message(message)
             with self._lock:
                 self._check(event)
+                if self.ending is not None and _is_fault(event):
+                    continue  # a device that has failed fails the next job too: it just goes back
                 self._note(event)
             is_named = isinstance(event, NAMED)
             self._put(replace(event, worker=self._name) if is_named else event)
@@ -426,8 +429,13 @@ class Child:
                 del self._entries[event.task]
             case _:
                 pass
-        if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
+        if _is_fault(event):
             self._end("poisoned", event.job if isinstance(event, JobFailed) else event.task)
+
+
+def _is_fault(event: Event) -> TypeGuard[JobFailed | TaskFailed]:
+    """True for the end of an order after which the process must end."""
+    return isinstance(event, JobFailed | TaskFailed) and event.poisoned
 
 
 def _id_of(order: Order | Task) -> str:

@@ -2,7 +2,7 @@
 
 import json
 import queue
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,7 @@ class PlayedExecutor:
         self.processes: dict[str, str] = {}
         """Names of processes that differ from those of their workers."""
 
-    def submit(self, order: Order | Task) -> None:
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
         self.orders.append(order)
 
     def workers(self) -> tuple[WorkerState, ...]:

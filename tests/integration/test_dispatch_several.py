@@ -1,6 +1,7 @@
 """Jobs that are together in a worker, as the dispatcher and the ledger see their ends."""
 
 import queue
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 
 from dna_pipeline.execution import running_job
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_workers import Workers
 from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
@@ -20,7 +22,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker_child import models_of
 from dna_pipeline.execution.worker_state import WorkerState
-from tests.played_workers import free_worker
+from tests.played_workers import PlayedWorker, free_worker
 
 WORKER = "local-1"
 
@@ -33,10 +35,12 @@ class RoomyWorker:
     def __init__(self) -> None:
         self.inside: dict[str, Order] = {}
         self.given: list[Order] = []
+        self.is_ending = False
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-    def submit(self, order: Order | Task) -> None:
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
         assert isinstance(order, Order)
+        assert not self.is_ending
         assert not any(other.alone for other in self.inside.values())
         assert not (order.alone and self.inside)
         self.inside[order.job] = order
@@ -47,21 +51,26 @@ class RoomyWorker:
         return (
             replace(
                 free_worker(process=WORKER),
-                is_free=len(self.inside) < 3 and not any(o.alone for o in self.inside.values()),
+                is_free=self._has_room(),
                 orders=len(self.inside),
                 last_needs=models_of(last[0]) if last else frozenset(),
             ),
         )
+
+    def _has_room(self) -> bool:
+        is_alone = any(order.alone for order in self.inside.values())
+        return len(self.inside) < 3 and not is_alone and not self.is_ending
 
     def report(self, event: Event) -> None:
         if isinstance(event, JobDone | JobFailed):
             del self.inside[event.job]
         self.reports.put(event)
 
-    def end(self, reason: str, cause: str | None = None) -> None:
-        """The worker ends with all its jobs."""
+    def end(self, reason: str, cause: str | None = None, tasks: int = 0) -> None:
+        """The worker ends with all its jobs, and so many tasks."""
         jobs, self.inside = tuple(self.inside), {}
-        self.reports.put(WorkerEnded(WORKER, jobs, reason, "the worker ended", cause))
+        shared = tasks + len(jobs) > 1
+        self.reports.put(WorkerEnded(WORKER, jobs, reason, "the worker ended", cause, shared))
 
     def events(self) -> queue.SimpleQueue[Event]:
         return self.reports
@@ -111,6 +120,48 @@ def test_each_job_is_committed_before_it_is_given_away(played: Played):
     assert sorted(statuses.values()).count(("queued", 0)) == 1
 
 
+def test_a_job_whose_worker_ends_while_it_is_claimed_is_given_away_later_and_once(
+    played: Played, monkeypatch: pytest.MonkeyPatch
+):
+    first, second, _ = played.inside
+    claim = played.dispatcher.scheduler.claim
+
+    def slow_claim(*args: Any) -> Any:
+        job = claim(*args)
+        played.worker.is_ending = True
+        return job
+
+    monkeypatch.setattr(played.dispatcher.scheduler, "claim", slow_claim)
+    played.worker.report(JobDone(second))
+    played.go()
+    given = [order.job for order in played.worker.given]
+    assert len(given) == 3
+    assert not played.dispatcher.is_idle
+    monkeypatch.undo()
+    played.worker.is_ending = False
+    played.worker.end("poisoned", cause=first)
+    played.go()
+    (fourth,) = [job.id for job in played.site.jobs() if job.id not in given]
+    assert [order.job for order in played.worker.given].count(fourth) == 1
+    assert (played.job(fourth).status, played.job(fourth).attempt) == ("running", 1)
+
+
+def test_a_job_goes_to_the_worker_that_has_time_for_it(site: Any):
+    for name in ("a.png", "b.png", "c.png"):
+        site.put(name)
+    site.settle()
+    reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+    workers = {name: PlayedWorker(free_worker(name)) for name in ("w1", "w2")}
+    dispatcher = Dispatcher(site.config, site.ledger, Workers(workers, reports))
+    dispatcher.dispatch()
+    first, second = dispatcher.running
+    reports.put(Phase(first, "s", "running", 600, "w1-1"))
+    reports.put(Phase(second, "s", "writing", 60, "w2-1"))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    assert [len(worker.given) for worker in workers.values()] == [1, 2]
+
+
 def test_no_job_is_charged_when_any_may_be_the_cause_and_each_runs_alone_next(played: Played):
     first, second, third = played.inside
     played.worker.end("crash")
@@ -138,6 +189,21 @@ def test_the_job_that_ends_its_worker_alone_is_charged_and_frees_the_others(play
     assert len(played.inside) == 3, "the others are together again"
     assert {second, third} <= set(played.inside)
     assert not any(order.alone for order in played.worker.inside.values())
+
+
+def test_a_job_beside_a_task_is_not_charged_until_it_ends_its_worker_alone(played: Played):
+    first, *others = played.inside
+    for job in others:
+        played.worker.report(JobDone(job))
+    played.dispatcher.listen()
+    played.worker.end("crash", tasks=1)
+    played.go()
+    assert (played.job(first).crashes, played.job(first).hold) == (0, None)
+    assert played.inside == [first]
+    assert played.worker.given[-1].alone
+    played.worker.end("crash")
+    played.go()
+    assert (played.job(first).crashes, played.job(first).hold) == (1, "retry_wait")
 
 
 def test_a_suspect_waits_until_the_worker_has_no_other_job(played: Played):

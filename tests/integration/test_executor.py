@@ -482,6 +482,45 @@ for line in sys.stdin.buffer:
 """
 
 
+FAULTY = """
+import json, sys, time
+ends = []
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if "device" in message:
+        print('{"event":"ready","device":"cpu","dtype":"float32","environment":{}}', flush=True)
+        continue
+    end = {"poisoned": True, "failure": {
+        "code": "stage_failed", "message": "", "detail": "CUDA error", "hint": "",
+        "retryable": False,
+    }}
+    if "task" in message:
+        end |= {"event": "task_failed", "task": message["task"]["id"]}
+    else:
+        end |= {"event": "job_failed", "job": message["order"]["job"]}
+    ends.append(json.dumps(end))
+    if len(ends) == 3:
+        print("\\n".join(ends), flush=True)
+        time.sleep(60)
+"""
+
+
+def test_a_fault_of_the_device_is_one_of_the_first_job_alone(start: Start):
+    """Those after it fail too, before the process is killed."""
+    executor = start(FAULTY)
+    for given in (order("first"), order("second"), Task("task", "self_test")):
+        executor.submit(given)
+    seen: list[Event] = []
+    while not seen or seen[-1].kind != "worker_ended":
+        seen.append(executor.events().get(timeout=60))
+    ready, failed, task, ended = seen
+    assert ready.kind == "ready"
+    assert isinstance(failed, JobFailed) and failed.job == "first"
+    assert isinstance(task, TaskFailed) and task.failure["code"] == "worker_crashed"
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.jobs, ended.reason, ended.cause) == (("second",), "poisoned", "first")
+
+
 def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -3,6 +3,7 @@
 import queue as queues
 import shutil
 from collections import namedtuple
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -60,7 +61,7 @@ class Obedient:
         self.rested: list[str] = []
         self._events: queues.SimpleQueue[Event] = queues.SimpleQueue()
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order, among: Collection[str] | None = None) -> None:
         self.orders.append(order)
 
     def workers(self) -> tuple[WorkerState, ...]:

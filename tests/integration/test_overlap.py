@@ -113,6 +113,19 @@ def test_all_jobs_end_with_their_worker_and_none_is_named_as_the_cause(several: 
     assert isinstance(gather(several, "again")[-1], JobDone)
 
 
+def test_a_task_beside_a_job_may_be_what_ended_the_worker(several: Bench):
+    submit(several, "freeze", "a")
+    until(several, is_running("a"))
+    several.executor.submit(Task("t", "self_test"))
+    assert several.executor._child is not None
+    several.executor._child._process.kill()
+    (end,) = [e for e in gather(several, "a", "t") if isinstance(e, WorkerEnded)]
+    assert (end.jobs, end.reason, end.cause, end.shared) == (("a",), "crash", None, True)
+    submit(several, "segfault", "b")
+    (end,) = [e for e in gather(several, "b") if isinstance(e, WorkerEnded)]
+    assert (end.jobs, end.shared) == (("b",), False)
+
+
 def test_a_job_over_its_limit_is_named_as_the_cause(bench_of: Callable[..., Bench]):
     bench = bench_of(most_orders=3, keeps_results=False, stage_timeout_s=2.0)
     bench.run("copy", job="warm")

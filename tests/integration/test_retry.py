@@ -34,7 +34,7 @@ class Recorder:
     def workers(self) -> tuple[WorkerState, ...]:
         return (free_worker(),)
 
-    def submit(self, order) -> None:
+    def submit(self, order, among=None) -> None:
         self.orders.append(order)
 
 
