@@ -28,7 +28,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.execution.result_store import ALL, ResultStore
 from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.program import plugin_sha256
-from dna_pipeline.execution.worker.recipes import Recipes
+from dna_pipeline.execution.worker.recipes import ON_CPU, Recipes
 from dna_pipeline.providers.base import KeptParts
 from dna_pipeline.stages.base import Stage
 
@@ -80,6 +80,7 @@ class Reuse:
         return {
             "code": [self._context.code, *map(plugin_sha256, kinds)],
             "environment": self._context.environment,
+            "threads": self._context.threads if place.name == ON_CPU.name else None,
             "device": place.name,
             "dtype": place.dtype,
         }

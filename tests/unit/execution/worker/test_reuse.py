@@ -145,6 +145,7 @@ def test_another_image_is_computed(job: Job, image: Path) -> None:
         ({}, {"tags": ("hero",)}),
         ({}, {"environment": {"torch": "2"}}),
         ({}, {"code": "another"}),
+        ({}, {"threads": {"OMP_NUM_THREADS": "2"}}),
         ({"model": "m"}, {"fingerprint": lambda _: ("/m", "6" * 64)}),
         ({"model": "m"}, {"models": {"m": Model(look="fancy")}}),
         ({"model": "m"}, {"models": ModelCache({"m": Model()}, Device("cpu", "bfloat16"))}),
@@ -159,6 +160,13 @@ def test_all_that_decides_bytes_is_in_the_key(
     assert len(RUNS) == 2
     job(params, **changes)
     assert len(RUNS) == 2
+
+
+def test_threads_of_the_cpu_decide_nothing_on_a_gpu(job: Job) -> None:
+    models = ModelCache({"m": Model()}, Device("cuda:0", "float16"))
+    job({"model": "m"}, models=models)
+    job({"model": "m"}, models=models, threads={"OMP_NUM_THREADS": "2"})
+    assert len(RUNS) == 1
 
 
 @pytest.mark.parametrize("params", [{}, {"metadata": "marks"}])
