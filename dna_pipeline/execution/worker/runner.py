@@ -99,6 +99,8 @@ class _Run:
         self.marking = Marking(order, self.stages, context.signer)
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
+        self.may_keep = False
+        """The last result that was computed may be kept for later jobs."""
         self.progress = Throttle(PROGRESS_INTERVAL_S)
         self.recipes = Recipes(order, context, self.stages, self.marking)
         self.reuse = Reuse(order, context, self.recipes)
@@ -166,7 +168,7 @@ class _Run:
             self.turns_of(stage).take(
                 partial(self._make_room, stage), self.rank, self.check_cancelled, _go_on
             )
-        if level == 0 and done.batch_size == 1:  # else, the bytes may be others
+        if self.may_keep:
             self.reuse.keep(key, spec, done, folder)
         return done
 
@@ -232,8 +234,18 @@ class _Run:
         done = self._stage_done(spec, stage, files, seconds, stage_context, place)
         if parts is not None and parts.origin is not None:
             done = replace(done, reused_from=parts.origin)
+        self.may_keep = self._is_as_asked(stage, stage_context, place)
         self._finish(spec, done, folder)
         return done
+
+    def _is_as_asked(self, stage: Stage, context: StageContext, place: Device) -> bool:
+        """True if a result has the bytes that its key stands for. Others come of a turn that was
+        shared, and of memory, a library or a device that failed and may work at the next try."""
+        asked = self.recipes.requested_place(stage)
+        is_there = (place.name, place.dtype) == (asked.name, asked.dtype)
+        has_failed = context.low_memory_level > 0 or context.is_degraded
+        is_elsewhere = context.computed_on is None and not is_there
+        return context.batch_size == 1 and not has_failed and not is_elsewhere
 
     def prepare(self, spec: StageOrder, stage: Stage) -> None:
         """Load the stage's model if it is not, and let the stage prepare for it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -32,12 +33,17 @@ class Draws(Stage):
     authorship: ClassVar[Authorship] = "reworks"
     seed: int = 1
     lacks_memory: bool = False
+    is_degraded: bool = False
+    on: str = ""
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         if self.lacks_memory and ctx.low_memory_level == 0:
             raise MemoryError("no more")
         RUNS.append(f"{ctx.stage_id}{self.seed}")
         ctx.warnings.append(f"drawn with {self.seed}")
+        ctx.is_degraded = self.is_degraded
+        if self.on:
+            ctx.computed_on = Device(self.on, "uint8")
         path = ctx.path(".txt")
         write_bytes(path, ctx.source.read_bytes() + f"{self.seed}".encode())
         return [Artifact(path, "image", "text/plain", {"seed": self.seed})]
@@ -208,6 +214,35 @@ def test_a_result_with_less_memory_is_not_kept(job: Job) -> None:
     job({"lacks_memory": True})
     job({"lacks_memory": True})
     assert len(RUNS) == 2
+
+
+def test_a_result_that_a_stage_calls_degraded_is_not_kept(job: Job) -> None:
+    job({"is_degraded": True})
+    job({"is_degraded": True})
+    assert len(RUNS) == 2
+
+
+class FellBack(Model):
+    """A model that computes elsewhere than it was asked to."""
+
+    def load(self, device: Device) -> Any:
+        return SimpleNamespace(computes_on=Device("cpu", "float32"))
+
+
+@pytest.mark.parametrize("place", [Device("cuda:0", "float32"), Device("cpu", "bfloat16")])
+def test_a_result_of_a_model_that_fell_back_is_not_kept(job: Job, place: Device) -> None:
+    for _ in range(2):
+        (done,) = job({"model": "m"}, models=ModelCache({"m": FellBack()}, place))
+        assert (done.device, done.dtype) == ("cpu", "float32")
+    assert len(RUNS) == 2
+
+
+def test_a_result_that_needs_no_model_is_kept_beside_any(job: Job) -> None:
+    for _ in range(2):
+        models = ModelCache({"m": FellBack()}, Device("cuda:0", "float16"))
+        (done,) = job({"model": "m", "on": "cpu"}, models=models)
+        assert (done.device, done.dtype) == ("cpu", "uint8")
+    assert len(RUNS) == 1
 
 
 def test_a_damaged_entry_is_computed_again(job: Job, tmp_path: Path) -> None:
