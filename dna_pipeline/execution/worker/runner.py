@@ -234,7 +234,8 @@ class _Run:
         done = self._stage_done(spec, stage, files, seconds, stage_context, place)
         if parts is not None and parts.origin is not None:
             done = replace(done, reused_from=parts.origin)
-        self.may_keep = self._is_as_asked(stage, stage_context, place)
+        is_as_asked = self._is_as_asked(stage, stage_context, place)
+        self.may_keep = is_as_asked and self.reuse.is_key_right(spec, stage)
         self._finish(spec, done, folder)
         return done
 

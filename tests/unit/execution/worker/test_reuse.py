@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -19,6 +20,7 @@ from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Authorship, Stage, StageContext
+from dna_pipeline.weights.fingerprint import Fingerprints
 from tests import workers
 
 RUNS: list[str] = []
@@ -35,6 +37,10 @@ class Draws(Stage):
     lacks_memory: bool = False
     is_degraded: bool = False
     on: str = ""
+    lora: str = ""
+
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        return {"lora:one": data / self.lora} if self.lora else {}
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         if self.lacks_memory and ctx.low_memory_level == 0:
@@ -243,6 +249,53 @@ def test_a_result_that_needs_no_model_is_kept_beside_any(job: Job) -> None:
         (done,) = job({"model": "m", "on": "cpu"}, models=models)
         assert (done.device, done.dtype) == ("cpu", "uint8")
     assert len(RUNS) == 1
+
+
+class OnFile(Model):
+    """A model that is read from a file."""
+
+    def weights(self) -> tuple[Path, list[Path]]:
+        assert self.file is not None
+        return self.file, [self.file]
+
+
+@pytest.mark.parametrize("name", ["model", "lora"])
+def test_a_file_that_is_replaced_while_the_job_waits(job: Job, tmp_path: Path, name: str) -> None:
+    """What is drawn with it then must not be taken for what the first one draws."""
+    for each in ("model", "lora"):
+        (tmp_path / each).write_bytes(b"epoch 1")
+    file, prints = tmp_path / name, Fingerprints(tmp_path)
+    facts: dict[str, Any] = {
+        "models": {"m": OnFile(file=tmp_path / "model")}, "data": tmp_path,
+        "fingerprint": prints.of, "hash_file": prints.sha256,
+    }  # fmt: skip
+    params = {"model": "m", "lora": "lora"}
+    job(params, device=workers.Meanwhile(lambda: file.write_bytes(b"epoch 2, longer")), **facts)
+    assert isinstance(job.last, JobDone)  # type: ignore[attr-defined]
+    file.write_bytes(b"epoch 1")
+    first = job(params, **facts)
+    assert len(RUNS) == 2
+    assert job(params, **facts)[0].reused_from is not None
+
+    @contextmanager
+    def alone(*_: object) -> Generator[None]:
+        file.write_bytes(b"epoch 2, longer")
+        yield
+
+    taken = job(params, same_work=SimpleNamespace(alone=alone), **facts)
+    assert taken[0].reused_from is not None
+    assert taken[0].stage_key == first[0].stage_key, "so that the job draws anew if it goes on"
+
+
+def test_a_file_that_is_removed_while_the_job_waits(job: Job, tmp_path: Path) -> None:
+    file, prints = tmp_path / "lora", Fingerprints(tmp_path)
+    file.write_bytes(b"epoch 1")
+    facts: dict[str, Any] = {"data": tmp_path, "hash_file": prints.sha256}
+    job({"lora": "lora"}, device=workers.Meanwhile(file.unlink), **facts)
+    assert isinstance(job.last, JobDone)  # type: ignore[attr-defined]
+    file.write_bytes(b"epoch 1")
+    job({"lora": "lora"}, **facts)
+    assert len(RUNS) == 2
 
 
 def test_a_damaged_entry_is_computed_again(job: Job, tmp_path: Path) -> None:
