@@ -289,11 +289,14 @@ class _Run:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""
         return self.context.models.provider(stage.model).preparation_s if stage.model else 0.0
 
-    def phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
+    def phase(
+        self, spec: StageOrder, phase: str, more_s: float = 0.0, *, on_device: bool = True
+    ) -> None:
         """Report the start of a phase of a stage; waiting for other jobs has no time limit."""
         limit = None if phase == WAITING else self.context.stage_timeout_s + more_s
         memory = memory_use(self.context.models.device)
-        self.context.emit(Phase(self.order.job, spec.id, phase, limit, memory=memory))
+        event = Phase(self.order.job, spec.id, phase, limit, memory=memory, on_device=on_device)
+        self.context.emit(event)
 
     def turns_of(self, stage: Stage) -> Turns:
         """The turns by which jobs use that stage's model."""
@@ -382,7 +385,8 @@ class _DeviceUse(DeviceTurns):
     def begin(self) -> None:
         """Note that the stage's model is loaded, and its work begins."""
         job, stage = self._job, self._stage
-        job.phase(self._spec, "running", job.preparation_s(stage))
+        on_device = self._turns is job.context.device
+        job.phase(self._spec, "running", job.preparation_s(stage), on_device=on_device)
         self.not_counted_s += time.monotonic() - self._waits_since
 
     def end(self) -> None:
