@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,24 @@ from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import Event, Order, OrderInput, StageDone, StageOrder
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.execution.worker.context import WorkerContext
+from dna_pipeline.execution.worker.lanes import Direct
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 
 CPU = Device("cpu", "float32")
 JOB = "a job"
 WEIGHTS_SHA256 = "5" * 64
 """Hash of every model's weights unless a test says otherwise."""
+
+
+class Meanwhile(Direct):
+    """Turns of a job that waits while something happens."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        self._happens = happens
+
+    def share(self, *given: Any) -> Any:
+        self._happens()
+        return super().share(*given)
 
 
 def context(

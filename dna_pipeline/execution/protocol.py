@@ -238,6 +238,7 @@ class Phase:
         phase: `reading` the input; `waiting` for the device, which another job of the worker has;
             `loading` a model; `running` on the device; `writing`, while another job may have it.
         limit_s: a phase that lasts longer counts as hung; None for one without a limit.
+        on_device: False while it is `running` on the CPU, and another job may have the device.
     """
 
     kind: ClassVar[str] = "phase"
@@ -247,6 +248,7 @@ class Phase:
     limit_s: FiniteFloat | None
     worker: str = ""
     memory: MemoryUse | None = None
+    on_device: bool = True
 
 
 @dataclass(frozen=True, slots=True)

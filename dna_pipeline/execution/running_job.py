@@ -27,6 +27,7 @@ class RunningJob:
     steps: int = 0
     fraction: float = 0.0
     turn_since: float = 0.0
+    on_device: bool = True
     is_yielding: bool = False
 
     def enter(self, phase: Phase) -> None:
@@ -38,7 +39,7 @@ class RunningJob:
             self.stage_since = time.monotonic()
         if phase.phase == "running":
             self.turn_since = time.monotonic()
-        self.worker, self.phase = phase.worker, phase.phase
+        self.worker, self.phase, self.on_device = phase.worker, phase.phase, phase.on_device
 
     @property
     def is_before_turn(self) -> bool:
@@ -51,7 +52,7 @@ class RunningJob:
         Args:
             usual_s: seconds that its stage took the last time; None if it is the first time.
         """
-        if self.phase != "running":
+        if self.phase != "running" or not self.on_device:
             return 0.0
         passed = time.monotonic() - self.turn_since
         if self.step:
@@ -88,7 +89,7 @@ class RunningJob:
             expected: as for `remaining_s`.
         """
         values = asdict(self)
-        for name in ("started", "stage_since", "turn_since", "is_yielding"):
+        for name in ("started", "stage_since", "turn_since", "on_device", "is_yielding"):
             del values[name]
         remaining = self.remaining_s(expected)
         return values | {"eta_s": None if remaining is None else round(remaining, 1)}

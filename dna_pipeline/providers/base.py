@@ -149,6 +149,12 @@ class Provider(BaseModel, ABC):
         """Number type that the model is to compute in on that device."""
         return device.dtype if self.needs_device else "float32"
 
+    def place_on(self, device: Device) -> Device:
+        """Device and number type that the model is to compute in, for a worker with that device. A
+        result that was computed elsewhere, since a library went back to the CPU for instance, is
+        not kept for later jobs."""
+        return Device(device.name if self.needs_device else "cpu", self.dtype_on(device))
+
     def for_device(self, device: Device) -> Provider:
         """The entry for use on that device: its `weights` are the files that `load` reads there.
 
@@ -436,8 +442,7 @@ class ModelCache:
         provider, model = self.provider(name), self._loaded.get(name)
         if isinstance(model, ReportsDevice):
             return model.computes_on
-        device = self.device.name if provider.needs_device else "cpu"
-        return Device(device, provider.dtype_on(self.device))
+        return provider.place_on(self.device)
 
     def evict(self, *keep: str) -> list[str]:
         """Forget all loaded models except those to `keep`, and return the names of the others."""

@@ -94,6 +94,8 @@ class StageContext:
             compute all of it.
         turns: see `on_device`.
         batch_size: set by a stage whose work was shared: number of the jobs that shared it.
+        is_degraded: set by a stage that did without something that failed and may work again, so
+            that another run may give other bytes; the result is not kept for later jobs.
     """
 
     stage_id: str
@@ -112,6 +114,7 @@ class StageContext:
     parts: KeptParts | None = None
     turns: DeviceTurns = field(default_factory=AtOnce)
     batch_size: int = 1
+    is_degraded: bool = False
 
     def on_device(self, work: Callable[[], T]) -> T:
         """Do some work with the stage's model, which is loaded then; gives what it gives.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,12 +19,20 @@ if TYPE_CHECKING:
 
 
 class Fingerprints:
-    """SHA-256 of models, cached in `<data>/weights.json` by path, size and time of each file."""
+    """SHA-256 of models, cached in `<data>/weights.json` by path, size and time of each file.
+
+    Several threads may use one: a file that two of them ask for is hashed once, and others are
+    hashed beside it.
+    """
 
     def __init__(self, data: Path) -> None:
         self._data = data
         self._file = data / "weights.json"
         self._hashes: dict[str, str] = read_json(self._file) or {}
+        self._lock = threading.Lock()
+        """Held for changes of the hashes, and for nothing that takes long."""
+        self._under_way: dict[str, threading.Lock] = {}
+        """A lock for each version of a file that is hashed now."""
 
     def of(self, provider: Provider) -> tuple[str, str | None]:
         """The path as the manifest names it, and the hash; None for a model without weights."""
@@ -66,15 +75,35 @@ class Fingerprints:
     def remember(self, hashes: Mapping[Path, str]) -> None:
         """Enter hashes of files that were just computed. Those that another process has entered
         meanwhile are kept."""
-        new = {file_identity(path): sha256 for path, sha256 in hashes.items()}
-        self._hashes = (read_json(self._file) or {}) | self._hashes | new
-        write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
+        self._enter({file_identity(path): sha256 for path, sha256 in hashes.items()})
+
+    def _enter(self, new: Mapping[str, str]) -> None:
+        with self._lock:
+            self._hashes = (read_json(self._file) or {}) | self._hashes | new
+            write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
 
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file. Raises OSError if it cannot be read."""
-        if (key := file_identity(path)) not in self._hashes:
-            self.remember({path: sha256_file(path)})
-        return self._hashes[key]
+        key = file_identity(path)
+        if (known := self._hashes.get(key)) is not None:
+            return known
+        with self._lock:
+            alone = self._under_way.setdefault(key, threading.Lock())
+        with alone:
+            if (known := self._hashes.get(key)) is not None:
+                return known
+            try:
+                return self._hashed(path, key)
+            finally:
+                with self._lock:
+                    self._under_way.pop(key, None)
+
+    def _hashed(self, path: Path, key: str) -> str:
+        """Hash a file, and enter that if the file is still of that version."""
+        sha256 = sha256_file(path)
+        if file_identity(path) == key:
+            self._enter({key: sha256})
+        return sha256
 
 
 def manifest_path(data: Path, root: Path) -> str:

@@ -294,6 +294,17 @@ def test_the_next_job_is_given_away_shortly_before_the_device_is_free(
     assert played.inside == [first, fourth], "one waits already"
 
 
+def test_a_job_that_computes_on_the_cpu_leaves_the_device_to_the_next(played: Played):
+    first, second, third = played.inside
+    played.worker.report(JobDone(second))
+    played.worker.report(JobDone(third))
+    played.worker.report(Phase(first, "s", "running", 60, WORKER, on_device=False))
+    played.dispatcher.listen()
+    played.dispatcher.dispatch()
+    assert len(played.inside) == 2
+    assert "on_device" not in played.dispatcher.running[first].to_dict({})
+
+
 def test_the_time_that_a_stage_took_before_tells_when_the_device_is_free():
     job = running_job.RunningJob("j", "in", "a.png", 1)
     assert (job.is_before_turn, job.turn_left_s(None)) == (True, 0.0)

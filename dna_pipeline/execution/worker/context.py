@@ -32,6 +32,8 @@ class WorkerContext:
     """Path and SHA-256 that the manifest records for a model."""
     environment: dict[str, Any]
     """Versions and device, recorded with each stage."""
+    threads: dict[str, str] = field(default_factory=dict[str, str])
+    """What decides the number of threads on the CPU, `execution/worker/process.py: cpu_threads`."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
     data: Path | None = None

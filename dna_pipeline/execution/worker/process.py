@@ -45,7 +45,7 @@ from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.lanes import Lane
 from dna_pipeline.execution.worker.program import program_sha256
 from dna_pipeline.execution.worker.recipes import ON_CPU
-from dna_pipeline.execution.worker_child import WorkerSettings
+from dna_pipeline.execution.worker_child import THREAD_VARIABLES, WorkerSettings
 from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import CachedModel, Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
@@ -135,6 +135,7 @@ class Worker:
             release_memory=release_memory,
             fingerprint=fingerprints.of,
             environment=versions,
+            threads=cpu_threads(),
             licence=fingerprints.licence,
             data=Path(self.settings.data),
             hash_file=fingerprints.sha256,
@@ -310,7 +311,7 @@ def environment(device: Device) -> dict[str, Any]:
     }
     packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
                 "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
-                "onnxruntime")  # fmt: skip
+                "onnxruntime", "onnxruntime-gpu", "pymatting", "scipy", "numba")  # fmt: skip
     for name in packages:
         try:
             versions[name] = version(name)
@@ -318,6 +319,15 @@ def environment(device: Device) -> dict[str, Any]:
             continue
     versions["gpu"] = _gpu(device.name)
     return versions
+
+
+def cpu_threads() -> dict[str, str]:
+    """What decides with how many threads the libraries compute on the CPU, and so how sums are
+    rounded: the variables that limit them, and the cores as far as OpenMP may use them."""
+    limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    limit = limits.get("OMP_NUM_THREADS", "")
+    return limits | {"cores": str(min(cores, int(limit)) if limit.isdecimal() else cores)}
 
 
 def _gpu(name: str) -> str | None:

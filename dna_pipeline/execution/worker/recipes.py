@@ -137,9 +137,7 @@ class Recipes:
         if stage.model is None:
             return ON_CPU
         models = self._context.models
-        provider = models.provider(stage.model)
-        name = models.device.name if provider.needs_device else ON_CPU.name
-        return Device(name, provider.dtype_on(models.device))
+        return models.provider(stage.model).place_on(models.device)
 
     def place_of(self, stage: Stage) -> Device:
         """Device of a stage that does not report its own: that of its model."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +29,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.execution.result_store import ALL, ResultStore
 from dna_pipeline.execution.worker.context import WorkerContext
 from dna_pipeline.execution.worker.program import plugin_sha256
-from dna_pipeline.execution.worker.recipes import Recipes
+from dna_pipeline.execution.worker.recipes import ON_CPU, Recipes
 from dna_pipeline.providers.base import KeptParts
 from dna_pipeline.stages.base import Stage
 
@@ -46,6 +47,8 @@ class Reuse:
         self._recipes = recipes
         self._store = context.store
         """None once keeping a result failed: that is tried once a job."""
+        self._stage_key: str | None = None
+        """The stage's key that the last `key` was made from; None if that gave none."""
 
     def key(self, spec: StageOrder, stage: Stage) -> str | None:
         """The key of the stage's result in the store; None if it is to be computed.
@@ -54,6 +57,7 @@ class Reuse:
         resumed job may go on with and another job may not: the code, the libraries, the device and
         its number type, and all that the marks say of the stages before.
         """
+        self._stage_key = None
         if self._context.store is None or stage.reuse == "off":
             return None
         try:
@@ -64,12 +68,27 @@ class Reuse:
 
     def _key_parts(self, spec: StageOrder, stage: Stage) -> dict[str, Any]:
         recipes = self._recipes
+        self._stage_key = recipes.stage_key(spec, stage, recipes.extra_files(stage))
         return {
-            "stage_key": recipes.stage_key(spec, stage, recipes.extra_files(stage)),
+            "stage_key": self._stage_key,
             "id": spec.id,
             "recipe": None if stage.metadata == "none" else recipes.recipe(spec),
             **self._maker(stage),
         }
+
+    def is_key_right(self, spec: StageOrder, stage: Stage) -> bool:
+        """True if the files that the stage's `key` was made from are still the same.
+
+        The model and the further files are read in the stage's turn, for which the job may have
+        waited for minutes. To be asked before the recipes go on to the next stage.
+        """
+        if self._stage_key is None:
+            return False
+        recipes = self._recipes
+        with suppress(OSError, WeightsMissing):
+            now = recipes.stage_key(spec, stage, recipes.extra_files(stage))
+            return now == self._stage_key
+        return False
 
     def _maker(self, stage: Stage) -> dict[str, Any]:
         """The code that computes a stage, and the device that it does so on."""
@@ -80,6 +99,7 @@ class Reuse:
         return {
             "code": [self._context.code, *map(plugin_sha256, kinds)],
             "environment": self._context.environment,
+            "threads": self._context.threads if place.name == ON_CPU.name else None,
             "device": place.name,
             "dtype": place.dtype,
         }
@@ -121,7 +141,7 @@ class Reuse:
             model=self._model_facts(stage, done.model),
             params=stage.params(),
             seconds=round(time.monotonic() - started, 3),
-            stage_key=self._recipes.stage_key(spec, stage, self._recipes.extra_files(stage)),
+            stage_key=self._stage_key or done.stage_key,
             reused_from=origin,
         )
 
@@ -159,8 +179,17 @@ class Reuse:
             return None
         with suppress(OSError, WeightsMissing):  # the stage reports what is missing
             maker = {"model": self._recipes.model_key(stage)} | self._maker(stage)
-            return PartsOfStage(self._store, maker, self._order.job, spec, self._give_up)
+            is_model_same = partial(self._is_model, stage, maker["model"])
+            return PartsOfStage(
+                self._store, maker, is_model_same, self._order.job, spec, self._give_up
+            )
         return None
+
+    def _is_model(self, stage: Stage, key: dict[str, Any] | None) -> bool:
+        """True if the files of the stage's model still have that key."""
+        with suppress(OSError, WeightsMissing):
+            return self._recipes.model_key(stage) == key
+        return False
 
 
 def hash_of(values: dict[str, Any]) -> str:
@@ -173,6 +202,8 @@ class PartsOfStage(KeptParts):
 
     Args:
         maker: the model, code and device that make the parts.
+        is_model_same: whether the model's files are still those of `maker`; the model is read
+            later than that is made.
         give_up: called with the stage and the error that kept a part from being kept.
 
     Attributes:
@@ -183,12 +214,14 @@ class PartsOfStage(KeptParts):
         self,
         store: ResultStore,
         maker: dict[str, Any],
+        is_model_same: Callable[[], bool],
         job: str,
         spec: StageOrder,
         give_up: Callable[[str, OSError], None],
     ) -> None:
         self._store = store
         self._maker = maker
+        self._is_model_same = is_model_same
         self._job = job
         self._spec = spec
         self._stage = spec.id
@@ -196,7 +229,7 @@ class PartsOfStage(KeptParts):
         self.origin: dict[str, Any] | None = None
 
     def take(self, part: str, of: Mapping[str, Any], load: Callable[[bytes], T | None]) -> T | None:
-        entry = self._store.read(self._key(part, of))
+        entry = self._store.read(self._key(part, of)) if self._is_model_same() else None
         value = None if entry is None else load(entry[1])
         if entry is None or value is None:
             return None
@@ -206,6 +239,8 @@ class PartsOfStage(KeptParts):
         return value
 
     def keep(self, part: str, of: Mapping[str, Any], data: bytes, seconds: float) -> None:
+        if not self._is_model_same():
+            return
         facts = {"job": self._job, "stage": self._stage, "part": part, "seconds": round(seconds, 3)}
         try:
             self._store.keep_bytes(self._key(part, of), facts, part, data)

@@ -99,6 +99,8 @@ class _Run:
         self.marking = Marking(order, self.stages, context.signer)
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
+        self.may_keep = False
+        """The last result that was computed may be kept for later jobs."""
         self.progress = Throttle(PROGRESS_INTERVAL_S)
         self.recipes = Recipes(order, context, self.stages, self.marking)
         self.reuse = Reuse(order, context, self.recipes)
@@ -166,7 +168,7 @@ class _Run:
             self.turns_of(stage).take(
                 partial(self._make_room, stage), self.rank, self.check_cancelled, _go_on
             )
-        if level == 0 and done.batch_size == 1:  # else, the bytes may be others
+        if self.may_keep:
             self.reuse.keep(key, spec, done, folder)
         return done
 
@@ -232,8 +234,19 @@ class _Run:
         done = self._stage_done(spec, stage, files, seconds, stage_context, place)
         if parts is not None and parts.origin is not None:
             done = replace(done, reused_from=parts.origin)
+        is_as_asked = self._is_as_asked(stage, stage_context, place)
+        self.may_keep = is_as_asked and self.reuse.is_key_right(spec, stage)
         self._finish(spec, done, folder)
         return done
+
+    def _is_as_asked(self, stage: Stage, context: StageContext, place: Device) -> bool:
+        """True if a result has the bytes that its key stands for. Others come of a turn that was
+        shared, and of memory, a library or a device that failed and may work at the next try."""
+        asked = self.recipes.requested_place(stage)
+        is_there = (place.name, place.dtype) == (asked.name, asked.dtype)
+        has_failed = context.low_memory_level > 0 or context.is_degraded
+        is_elsewhere = context.computed_on is None and not is_there
+        return context.batch_size == 1 and not has_failed and not is_elsewhere
 
     def prepare(self, spec: StageOrder, stage: Stage) -> None:
         """Load the stage's model if it is not, and let the stage prepare for it."""
@@ -276,11 +289,14 @@ class _Run:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""
         return self.context.models.provider(stage.model).preparation_s if stage.model else 0.0
 
-    def phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
+    def phase(
+        self, spec: StageOrder, phase: str, more_s: float = 0.0, *, on_device: bool = True
+    ) -> None:
         """Report the start of a phase of a stage; waiting for other jobs has no time limit."""
         limit = None if phase == WAITING else self.context.stage_timeout_s + more_s
         memory = memory_use(self.context.models.device)
-        self.context.emit(Phase(self.order.job, spec.id, phase, limit, memory=memory))
+        event = Phase(self.order.job, spec.id, phase, limit, memory=memory, on_device=on_device)
+        self.context.emit(event)
 
     def turns_of(self, stage: Stage) -> Turns:
         """The turns by which jobs use that stage's model."""
@@ -369,7 +385,8 @@ class _DeviceUse(DeviceTurns):
     def begin(self) -> None:
         """Note that the stage's model is loaded, and its work begins."""
         job, stage = self._job, self._stage
-        job.phase(self._spec, "running", job.preparation_s(stage))
+        on_device = self._turns is job.context.device
+        job.phase(self._spec, "running", job.preparation_s(stage), on_device=on_device)
         self.not_counted_s += time.monotonic() - self._waits_since
 
     def end(self) -> None:

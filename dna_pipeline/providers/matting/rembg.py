@@ -162,6 +162,17 @@ class Rembg(Provider):
     def weights(self) -> tuple[Path, list[Path]]:
         return self.path, [self.path]
 
+    def place_on(self, device: Device) -> Device:
+        """The device that onnxruntime is asked for: the CPU where its build knows no better."""
+        try:
+            first = execution_providers(device, self.device)[0]
+        except (ImportError, ParameterInvalid):  # `load` reports it
+            first = CPU
+        if first == CPU:
+            return _place(CPU, self.name)
+        provider, options = first
+        return _place(provider, self.name, options.get("device_id", 0))
+
     def load(self, device: Device) -> RembgMatting:
         """Raises `WeightsMismatch` if the file is not a network that onnxruntime can run, and
         `ParameterInvalid` if it cannot compute on the device that the entry names."""
@@ -204,14 +215,10 @@ class RembgMatting:
         it multiplies in there. On the CPU it computes networks of float16 in float32; CoreML
         chooses among Apple's processors, and may round to 16 bits there."""
         inner = self._session.inner_session
-        provider = inner.get_providers()[0]
-        if provider == COREML:
-            return Device("coreml", "float32")
+        provider, name = inner.get_providers()[0], self._session.model_name
         if provider != CUDA:
-            return Device("cpu", "float32")
-        index = inner.get_provider_options()[CUDA].get("device_id", "0")
-        is_half = self._session.model_name.endswith("-fp16")
-        return Device(f"cuda:{index}", "float16" if is_half else "float32")
+            return _place(provider, name)
+        return _place(CUDA, name, inner.get_provider_options()[CUDA].get("device_id", "0"))
 
     def alpha(self, image: Image.Image, *, alpha_matting: bool = False) -> Image.Image:
         """RGB in; mode L of the same size out, with `OPAQUE` and more made 255.
@@ -324,6 +331,15 @@ def execution_providers(device: Device, requested: str = "auto") -> list[Any]:
         raise ParameterInvalid(f"device: {requested}, but onnxruntime has no {provider}", hint=_WAY)
     options = {"device_id": int(index or 0)} if provider == CUDA else {}
     return [(provider, options), CPU]
+
+
+def _place(provider: str, network: str, card: int | str = 0) -> Device:
+    """Device and number type of a network of rembg in an execution provider."""
+    if provider == COREML:
+        return Device("coreml", "float32")
+    if provider != CUDA:
+        return Device("cpu", "float32")
+    return Device(f"cuda:{card}", "float16" if network.endswith("-fp16") else "float32")
 
 
 def try_out(device: Device) -> dict[str, str]:

@@ -288,6 +288,7 @@ class TripoSR(Stage):
         except NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
         if baked.fault:
+            ctx.is_degraded = True
             ctx.warnings.append(f"OpenGL failed, the texture was baked without it: {baked.fault}")
         facts["texture"] = {
             "size": size,

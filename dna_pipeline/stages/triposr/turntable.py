@@ -44,6 +44,7 @@ def of_mesh(
     film = _film(ctx, pictures, size, progress)
     film.facts["renderer"] = pictures.renderer
     if pictures.fault:
+        ctx.is_degraded = True
         ctx.warnings.append(f"OpenGL failed, the turntable was drawn without it: {pictures.fault}")
     return film
 

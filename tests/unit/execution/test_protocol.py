@@ -49,6 +49,7 @@ EVENTS = [
     TaskDone("t", 1.5, {"name": "cpu"}),
     TaskFailed("t", FAILURE),
     Phase("j", "img2img", "running", 30.0, memory=MemoryUse(5, 9)),
+    Phase("j", "cut", "running", 30.0, on_device=False),
     Progress("j", "img2img", 1, 20, 0.05, MemoryUse(0, 0)),
     MODELS_LOADED,
     ModelsLoaded((LoadedModel("sd", "loaded", "cuda:1", "2026-12-01T22:00:00Z", 5),), "local-1"),
@@ -74,6 +75,7 @@ def test_what_is_told_is_heard(event: Any):
 def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
     optional = {"stage", "hold", "poisoned", "worker", "facts", "memory", "reused_from"}
+    optional |= {"on_device"}
     if isinstance(event, Phase | Progress | StageDone):
         optional -= {"stage"}
     for name in message.keys() - optional:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, ClassVar
 
+import pytest
+
 from dna_pipeline.base.files import read_json, sha256_file
 from dna_pipeline.providers.base import Device, Provider
+from dna_pipeline.weights import fingerprint
 from dna_pipeline.weights.fingerprint import Fingerprints, file_identity
+
+WITHIN_S = 30.0
 
 
 def test_two_processes_keep_the_hashes_of_each_other(tmp_path: Path) -> None:
@@ -57,3 +64,93 @@ def test_a_hash_that_is_known_needs_no_look_at_the_bytes(tmp_path: Path) -> None
     assert Fingerprints(tmp_path).known_sha256(folder) is None
     files[1].unlink()
     assert Fingerprints(tmp_path).known_sha256(folder) is None
+
+
+def test_threads_that_ask_for_one_file_hash_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"model")
+    prints, begun, hashed = Fingerprints(tmp_path), threading.Barrier(3), list[Path]()
+
+    def slowly(path: Path) -> str:
+        hashed.append(path)
+        threading.Event().wait(0.2)
+        return sha256_file(path)
+
+    def ask(_: int) -> str:
+        begun.wait(WITHIN_S)
+        return prints.sha256(file)
+
+    monkeypatch.setattr(fingerprint, "sha256_file", slowly)
+    with ThreadPoolExecutor(3) as threads:
+        assert {*threads.map(ask, range(3))} == {sha256_file(file)}
+    assert hashed == [file]
+
+
+def test_a_long_file_keeps_no_thread_from_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long, short = tmp_path / "long", tmp_path / "short"
+    for file in (long, short):
+        file.write_bytes(file.name.encode())
+    prints, has_begun, may_end = Fingerprints(tmp_path), threading.Event(), threading.Event()
+
+    def hash_of(path: Path) -> str:
+        if path == long:
+            has_begun.set()
+            assert may_end.wait(WITHIN_S)
+        return sha256_file(path)
+
+    monkeypatch.setattr(fingerprint, "sha256_file", hash_of)
+    with ThreadPoolExecutor(1) as thread:
+        asked = thread.submit(prints.sha256, long)
+        try:
+            assert has_begun.wait(WITHIN_S)
+            assert prints.sha256(short) == sha256_file(short)
+            assert not asked.done()
+        finally:
+            may_end.set()
+        assert asked.result(WITHIN_S) == sha256_file(long)
+
+
+def test_threads_that_enter_hashes_at_once_lose_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each reads what is there, and writes it with its own: one after another."""
+    files = [tmp_path / str(number) for number in range(8)]
+    for file in files:
+        file.write_bytes(file.name.encode())
+    prints = Fingerprints(tmp_path)
+    monkeypatch.setattr(fingerprint, "read_json", lambda path: Slow(read_json(path) or {}))
+    with ThreadPoolExecutor(len(files)) as threads:
+        found = [*threads.map(prints.sha256, files)]
+    assert found == [sha256_file(file) for file in files]
+    assert len(read_json(tmp_path / "weights.json") or {}) == len(files)
+
+
+class Slow(dict[str, str]):
+    """Lets other threads go first after it was joined with another."""
+
+    def __or__(self, other: Any) -> Any:
+        joined = {**self, **other}
+        threading.Event().wait(0.02)
+        return joined
+
+
+def test_a_file_that_changes_while_it_is_hashed_is_not_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "model"
+    file.write_bytes(b"one")
+    prints = Fingerprints(tmp_path)
+
+    def change(path: Path) -> str:
+        found = sha256_file(path)
+        path.write_bytes(b"another")
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fingerprint, "sha256_file", change)
+        prints.sha256(file)
+    assert prints.sha256(file) == sha256_file(file)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
@@ -18,6 +20,7 @@ from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Authorship, Stage, StageContext
+from dna_pipeline.weights.fingerprint import Fingerprints
 from tests import workers
 
 RUNS: list[str] = []
@@ -32,12 +35,21 @@ class Draws(Stage):
     authorship: ClassVar[Authorship] = "reworks"
     seed: int = 1
     lacks_memory: bool = False
+    is_degraded: bool = False
+    on: str = ""
+    lora: str = ""
+
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        return {"lora:one": data / self.lora} if self.lora else {}
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         if self.lacks_memory and ctx.low_memory_level == 0:
             raise MemoryError("no more")
         RUNS.append(f"{ctx.stage_id}{self.seed}")
         ctx.warnings.append(f"drawn with {self.seed}")
+        ctx.is_degraded = self.is_degraded
+        if self.on:
+            ctx.computed_on = Device(self.on, "uint8")
         path = ctx.path(".txt")
         write_bytes(path, ctx.source.read_bytes() + f"{self.seed}".encode())
         return [Artifact(path, "image", "text/plain", {"seed": self.seed})]
@@ -145,6 +157,7 @@ def test_another_image_is_computed(job: Job, image: Path) -> None:
         ({}, {"tags": ("hero",)}),
         ({}, {"environment": {"torch": "2"}}),
         ({}, {"code": "another"}),
+        ({}, {"threads": {"OMP_NUM_THREADS": "2"}}),
         ({"model": "m"}, {"fingerprint": lambda _: ("/m", "6" * 64)}),
         ({"model": "m"}, {"models": {"m": Model(look="fancy")}}),
         ({"model": "m"}, {"models": ModelCache({"m": Model()}, Device("cpu", "bfloat16"))}),
@@ -159,6 +172,13 @@ def test_all_that_decides_bytes_is_in_the_key(
     assert len(RUNS) == 2
     job(params, **changes)
     assert len(RUNS) == 2
+
+
+def test_threads_of_the_cpu_decide_nothing_on_a_gpu(job: Job) -> None:
+    models = ModelCache({"m": Model()}, Device("cuda:0", "float16"))
+    job({"model": "m"}, models=models)
+    job({"model": "m"}, models=models, threads={"OMP_NUM_THREADS": "2"})
+    assert len(RUNS) == 1
 
 
 @pytest.mark.parametrize("params", [{}, {"metadata": "marks"}])
@@ -199,6 +219,82 @@ def test_off_neither_takes_nor_keeps(job: Job) -> None:
 def test_a_result_with_less_memory_is_not_kept(job: Job) -> None:
     job({"lacks_memory": True})
     job({"lacks_memory": True})
+    assert len(RUNS) == 2
+
+
+def test_a_result_that_a_stage_calls_degraded_is_not_kept(job: Job) -> None:
+    job({"is_degraded": True})
+    job({"is_degraded": True})
+    assert len(RUNS) == 2
+
+
+class FellBack(Model):
+    """A model that computes elsewhere than it was asked to."""
+
+    def load(self, device: Device) -> Any:
+        return SimpleNamespace(computes_on=Device("cpu", "float32"))
+
+
+@pytest.mark.parametrize("place", [Device("cuda:0", "float32"), Device("cpu", "bfloat16")])
+def test_a_result_of_a_model_that_fell_back_is_not_kept(job: Job, place: Device) -> None:
+    for _ in range(2):
+        (done,) = job({"model": "m"}, models=ModelCache({"m": FellBack()}, place))
+        assert (done.device, done.dtype) == ("cpu", "float32")
+    assert len(RUNS) == 2
+
+
+def test_a_result_that_needs_no_model_is_kept_beside_any(job: Job) -> None:
+    for _ in range(2):
+        models = ModelCache({"m": FellBack()}, Device("cuda:0", "float16"))
+        (done,) = job({"model": "m", "on": "cpu"}, models=models)
+        assert (done.device, done.dtype) == ("cpu", "uint8")
+    assert len(RUNS) == 1
+
+
+class OnFile(Model):
+    """A model that is read from a file."""
+
+    def weights(self) -> tuple[Path, list[Path]]:
+        assert self.file is not None
+        return self.file, [self.file]
+
+
+@pytest.mark.parametrize("name", ["model", "lora"])
+def test_a_file_that_is_replaced_while_the_job_waits(job: Job, tmp_path: Path, name: str) -> None:
+    """What is drawn with it then must not be taken for what the first one draws."""
+    for each in ("model", "lora"):
+        (tmp_path / each).write_bytes(b"epoch 1")
+    file, prints = tmp_path / name, Fingerprints(tmp_path)
+    facts: dict[str, Any] = {
+        "models": {"m": OnFile(file=tmp_path / "model")}, "data": tmp_path,
+        "fingerprint": prints.of, "hash_file": prints.sha256,
+    }  # fmt: skip
+    params = {"model": "m", "lora": "lora"}
+    job(params, device=workers.Meanwhile(lambda: file.write_bytes(b"epoch 2, longer")), **facts)
+    assert isinstance(job.last, JobDone)  # type: ignore[attr-defined]
+    file.write_bytes(b"epoch 1")
+    first = job(params, **facts)
+    assert len(RUNS) == 2
+    assert job(params, **facts)[0].reused_from is not None
+
+    @contextmanager
+    def alone(*_: object) -> Generator[None]:
+        file.write_bytes(b"epoch 2, longer")
+        yield
+
+    taken = job(params, same_work=SimpleNamespace(alone=alone), **facts)
+    assert taken[0].reused_from is not None
+    assert taken[0].stage_key == first[0].stage_key, "so that the job draws anew if it goes on"
+
+
+def test_a_file_that_is_removed_while_the_job_waits(job: Job, tmp_path: Path) -> None:
+    file, prints = tmp_path / "lora", Fingerprints(tmp_path)
+    file.write_bytes(b"epoch 1")
+    facts: dict[str, Any] = {"data": tmp_path, "hash_file": prints.sha256}
+    job({"lora": "lora"}, device=workers.Meanwhile(file.unlink), **facts)
+    assert isinstance(job.last, JobDone)  # type: ignore[attr-defined]
+    file.write_bytes(b"epoch 1")
+    job({"lora": "lora"}, **facts)
     assert len(RUNS) == 2
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,15 +46,20 @@ def job(tmp_path: Path) -> Job:
     number = iter(range(100))
 
     def job(
-        image: Path = TINY / "input.png", *, store: ResultStore | None = store, **params: Any
+        image: Path = TINY / "input.png",
+        *,
+        store: ResultStore | None = store,
+        facts: Mapping[str, Any] | None = None,
+        **params: Any,
     ) -> StageDone | None:
         defaults = {"model": "triposr", "resolution": 16, "preview": False, "metadata": "marks"}
         stage = TripoSR.model_validate(defaults | params)
         name = f"j{next(number)}"
         order = StageOrder("mesh", "triposr", stage.params(), "robot")
         events = workers.run(
-            workers.order(image, tmp_path / name, order, job=name), models, store=store
-        )
+            workers.order(image, tmp_path / name, order, job=name),
+            models, store=store, **facts or {},
+        )  # fmt: skip
         job.last = events[-1]  # type: ignore[attr-defined]
         (tmp_path / name / "mesh").mkdir(exist_ok=True)
         job.files = {  # type: ignore[attr-defined]
@@ -160,3 +165,20 @@ def test_a_scene_that_is_not_finite_is_not_kept(
         job()
         assert job.last.failure["code"] == "non_finite_output"  # type: ignore[attr-defined]
     assert len(passes) == 2
+
+
+def test_a_network_that_is_replaced_while_the_job_waits(job: Job, passes: list[int]) -> None:
+    """Its scene is not kept as that of the first one, nor that of the first one taken for it."""
+    hashes = ["1" * 64]
+    facts = {"fingerprint": lambda _: ("/m", hashes[0])}
+    replaced = facts | {"device": workers.Meanwhile(lambda: hashes.insert(0, "2" * 64))}
+    job(facts=replaced)
+    hashes[:] = ["1" * 64]
+    done = job(resolution=24, facts=facts)
+    assert done is not None
+    assert done.reused_from is None
+    assert len(passes) == 2
+    done = job(resolution=32, facts=replaced)
+    assert done is not None
+    assert done.reused_from is None
+    assert len(passes) == 3

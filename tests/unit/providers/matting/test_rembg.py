@@ -328,6 +328,29 @@ def test_execution_providers(
     assert execution_providers(worker, wanted) == expected
 
 
+@pytest.mark.parametrize(
+    ("worker", "wanted", "expected"),
+    [
+        (CPU, "auto", CPU),
+        (CARD, "auto", Device("cuda:1", "float32")),
+        (CARD, "cpu", CPU),
+        (CPU, "cuda:3", Device("cuda:3", "float32")),
+        (MAC, "auto", Device("coreml", "float32")),
+    ],
+)
+def test_the_place_that_onnxruntime_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, worker: Device, wanted: str, expected: Device
+) -> None:
+    offer(monkeypatch, CUDA, COREML)
+    provider = Rembg.model_validate({"name": "u2net", "device": wanted})
+    assert provider.place_on(worker) == expected
+    half = provider.model_copy(update={"name": "birefnet-general-fp16"})
+    dtype = "float16" if expected.name.startswith("cuda") else "float32"
+    assert half.place_on(worker) == Device(expected.name, dtype)
+    offer(monkeypatch)
+    assert provider.place_on(worker) == CPU
+
+
 @pytest.mark.parametrize("worker", [CPU, CARD, MAC])
 def test_the_cpu_where_onnxruntime_knows_no_better(
     monkeypatch: pytest.MonkeyPatch, worker: Device

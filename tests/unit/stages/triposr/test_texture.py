@@ -224,3 +224,7 @@ def test_opengl_that_fails_is_told(
         "OpenGL failed, the turntable was drawn without it: out of memory",
     ]
     assert told == (expected if isinstance(error, gl.OpenGLError) else [])
+    for alone in ({"bake_texture": True, "texture_resolution": 64}, film):
+        ctx = make()
+        stage(preview=False, **alone).run(ctx)
+        assert ctx.is_degraded == isinstance(error, gl.OpenGLError)
