@@ -1,7 +1,9 @@
-"""Facts about file systems from the operating system, and one flush for many files."""
+"""Facts about file systems from the operating system, one flush for many files, and a rename that
+replaces nothing."""
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -49,6 +51,9 @@ IN_MEMORY = frozenset({"ramfs", "tmpfs"})
 """File systems whose files are gone after a restart of the machine."""
 
 _MAX_LINKS = 40
+
+_NO_EXCLUSIVE_RENAME = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""Errors of systems and file systems that cannot rename and refuse to replace in one step."""
 
 
 def type_of(folder: Path) -> str:
@@ -134,6 +139,41 @@ def _syncfs(fd: int) -> None:
     if _libc().syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def rename_to_free(source: Path, target: Path) -> None:
+    """Rename a file, a link or a folder, but never over another.
+
+    What comes to the name at the same moment is replaced only by file systems that cannot rename
+    and refuse to replace in one step, as NFS cannot.
+
+    Raises:
+        FileExistsError: `target` exists.
+    """
+    if _rename_exclusively(source, target):
+        return
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    source.rename(target)  # Windows itself replaces nothing
+
+
+def _rename_exclusively(source: Path, target: Path) -> bool:
+    """Rename in one step that replaces nothing; False if that cannot be done here."""
+    import ctypes
+
+    old, new = os.fsencode(source), os.fsencode(target)
+    name, arguments = {
+        "linux": ("renameat2", (-100, old, -100, new, 1)),  # AT_FDCWD, RENAME_NOREPLACE
+        "darwin": ("renamex_np", (old, new, 4)),  # RENAME_EXCL
+    }.get(sys.platform, ("", ()))
+    rename = getattr(_libc(), name, None) if name else None
+    if rename is None:
+        return False
+    if rename(*arguments) == 0:
+        return True
+    if (number := ctypes.get_errno()) in _NO_EXCLUSIVE_RENAME:
+        return False
+    raise OSError(number, os.strerror(number), str(source), None, str(target))
 
 
 @cache

@@ -30,7 +30,7 @@ from dna_pipeline.base.files import (
     remove_file,
     remove_tree_if_there,
 )
-from dna_pipeline.base.filesystem import is_link
+from dna_pipeline.base.filesystem import is_link, rename_to_free
 from dna_pipeline.base.layout import CLAIMS, claim_root, folders_in
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.intake.discovery.scan import FileStat
@@ -211,13 +211,11 @@ def put_back(claimed: Path, original: Path) -> Path:
     status = claimed.lstat()
     original.parent.mkdir(parents=True, exist_ok=True)
     places = (original.with_name(name) for name in free_names(original.name))
-    place = next(place for place in places if _place(claimed, place, status))
-    fsync_dir(place.parent)
-    return place
+    return next(place for place in places if _place(claimed, place, status))
 
 
 def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
-    """Move a claimed file to `place`; False if something else is there.
+    """Move a claimed file to `place`, durably; False if something else is there.
 
     Finishes a call that a crash cut off between the link and the removal.
     """
@@ -229,10 +227,13 @@ def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in _NO_LINKS:
             raise
-        if os.path.lexists(place):
+        try:
+            rename_to_free(claimed, place)
+        except FileExistsError:
             return False
-        claimed.rename(place)
+        fsync_dir(place.parent)
         return True
+    fsync_dir(place.parent)  # before the other name goes, or a power cut might leave none
     remove_file(claimed)
     if not status.st_mode & stat.S_IWUSR:  # removing one name lifted the protection of both
         place.chmod(stat.S_IMODE(status.st_mode))

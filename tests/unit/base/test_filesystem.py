@@ -1,4 +1,4 @@
-"""One flush for many files."""
+"""One flush for many files, and a rename that replaces nothing."""
 
 from __future__ import annotations
 
@@ -66,3 +66,45 @@ def test_links_of_other_systems(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path)
     assert filesystem.is_link((tmp_path / "link").lstat())
     assert not filesystem.is_link(tmp_path.lstat())
+
+
+# --- a rename that replaces nothing ---
+
+
+@pytest.mark.parametrize("one_step", [True, False])
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_a_rename_to_a_free_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, one_step: bool
+) -> None:
+    if not one_step:
+        monkeypatch.setattr(filesystem, "_rename_exclusively", lambda *_: False)
+    source, taken = tmp_path / "a", tmp_path / "taken"
+    if kind == "folder":
+        source.mkdir()
+        taken.mkdir()
+    elif kind == "link":
+        source.symlink_to("away")
+        taken.symlink_to("elsewhere")
+    else:
+        source.write_bytes(b"a")
+        taken.write_bytes(b"taken")
+    before = taken.lstat()
+    with pytest.raises(FileExistsError):
+        filesystem.rename_to_free(source, taken)
+    assert taken.lstat().st_ino == before.st_ino
+    inode = source.lstat().st_ino
+    filesystem.rename_to_free(source, tmp_path / "é free")
+    assert (tmp_path / "é free").lstat().st_ino == inode
+    assert not os.path.lexists(source)
+
+
+def test_a_rename_of_what_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        filesystem.rename_to_free(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_system_without_that_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    (tmp_path / "a").write_bytes(b"a")
+    filesystem.rename_to_free(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"a"

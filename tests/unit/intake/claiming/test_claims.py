@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -253,6 +254,34 @@ def test_put_back_never_overwrites(inbox: Path, target: Path, monkeypatch, links
         "cat (2).png": b"2",
     }
     assert list(target.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform not in ("linux", "darwin"), reason="a rename cannot refuse there")
+def test_put_back_without_links_does_not_overwrite_what_comes_between(
+    inbox: Path, target: Path, monkeypatch
+) -> None:
+    put(target / "cat.png", b"claimed")
+    put(inbox / "cat.png", b"came between")
+    monkeypatch.setattr(os, "link", failing(errno.EPERM))
+    monkeypatch.setattr(os.path, "lexists", lambda _: False)
+    assert put_back(target / "cat.png", inbox / "cat.png") == inbox / "cat (1).png"
+    assert (inbox / "cat.png").read_bytes() == b"came between"
+    assert (inbox / "cat (1).png").read_bytes() == b"claimed"
+
+
+def test_put_back_makes_the_new_name_durable_before_the_old_one_goes(
+    inbox: Path, target: Path, monkeypatch
+) -> None:
+    put(target / "cat.png")
+    names_at_flush: list[tuple[Path, bool, bool]] = []
+
+    def note(folder: Path) -> None:
+        there = [(place / "cat.png").exists() for place in (inbox, target)]
+        names_at_flush.append((folder, there[0], there[1]))
+
+    monkeypatch.setattr(claims, "fsync_dir", note)
+    put_back(target / "cat.png", inbox / "cat.png")
+    assert names_at_flush == [(inbox, True, True)]
 
 
 def test_put_back_that_was_cut_off_is_finished(inbox: Path, target: Path) -> None:
