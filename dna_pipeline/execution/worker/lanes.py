@@ -235,26 +235,26 @@ class SameWork:
     @contextmanager
     def alone(
         self, key: str | None, check: Callable[[], None], on_wait: Callable[[], None]
-    ) -> Generator[None]:
+    ) -> Generator[bool]:
         """Wait until no other job works at that key, and keep others from it; without a key, do
-        nothing.
+        nothing. Gives True if it had to wait.
 
         Args:
             check: raises to give up waiting.
             on_wait: called if another job works at it now.
         """
         if key is None:
-            yield
+            yield False
             return
         with self._change:
-            if key in self._keys:
+            if has_waited := key in self._keys:
                 on_wait()
             while key in self._keys:
                 check()
                 self._change.wait(POLL_S)
             self._keys.add(key)
         try:
-            yield
+            yield has_waited
         finally:
             with self._change:
                 self._keys.discard(key)

@@ -150,7 +150,9 @@ class _Run:
         self.phase(spec, "reading")
         key = self.reuse.key(spec, stage)
         waits = partial(self.phase, spec, WAITING)
-        with self.context.same_work.alone(key, self.check_cancelled, waits):
+        with self.context.same_work.alone(key, self.check_cancelled, waits) as has_waited:
+            if has_waited:
+                self.phase(spec, "reading")  # from here on, it has a time limit again
             _empty(folder)
             if (done := self.reuse.take(key, spec, stage, folder)) is not None:
                 self._finish(spec, done, folder)
@@ -166,14 +168,18 @@ class _Run:
             level += 1
             self.check_cancelled()
             self.turns_of(stage).take(
-                partial(self._make_room, stage), self.rank, self.check_cancelled, _go_on
+                partial(self._make_room, spec, stage),
+                self.rank,
+                self.check_cancelled,
+                partial(self.phase, spec, WAITING),
             )
         if self.may_keep:
             self.reuse.keep(key, spec, done, folder)
         return done
 
-    def _make_room(self, stage: Stage) -> None:
-        """Unload the models that the stage does not need."""
+    def _make_room(self, spec: StageOrder, stage: Stage) -> None:
+        """Unload the models that the stage does not need, before it begins anew."""
+        self.phase(spec, "reading")
         self.context.models.evict(*([] if stage.model is None else [stage.model]))
         self.context.release_memory()
 
@@ -393,10 +399,6 @@ class _DeviceUse(DeviceTurns):
         """Note that the work is done."""
         self.place = self._job.recipes.place_of(self._stage)
         self._job.phase(self._spec, "writing")
-
-
-def _go_on() -> None:
-    """Say nothing of a short wait."""
 
 
 def _checked_image(order: Order) -> Path:
