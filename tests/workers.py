@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +25,11 @@ class Meanwhile(Direct):
     def __init__(self, happens: Callable[[], object]) -> None:
         self._happens = happens
 
-    def share(self, *given: Any) -> Any:
+    def share(
+        self, key: Hashable, item: Any, work: Any, rank: Any, check: Any, on_wait: Any
+    ) -> Any:
         self._happens()
-        return super().share(*given)
+        return super().share(key, item, work, rank, check, on_wait)
 
 
 def context(

@@ -77,7 +77,7 @@ class Fingerprints:
         meanwhile are kept."""
         self._enter({file_identity(path): sha256 for path, sha256 in hashes.items()})
 
-    def _enter(self, new: Mapping[str, str]) -> None:
+    def _enter(self, new: dict[str, str]) -> None:
         with self._lock:
             self._hashes = (read_json(self._file) or {}) | self._hashes | new
             write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
@@ -85,13 +85,13 @@ class Fingerprints:
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file. Raises OSError if it cannot be read."""
         key = file_identity(path)
-        if (known := self._hashes.get(key)) is not None:
-            return known
+        if (sha256 := self._hashes.get(key)) is not None:
+            return sha256
         with self._lock:
             alone = self._under_way.setdefault(key, threading.Lock())
         with alone:
-            if (known := self._hashes.get(key)) is not None:
-                return known
+            if (sha256 := self._hashes.get(key)) is not None:
+                return sha256
             try:
                 return self._hashed(path, key)
             finally:

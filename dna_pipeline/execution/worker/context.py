@@ -33,7 +33,7 @@ class WorkerContext:
     environment: dict[str, Any]
     """Versions and device, recorded with each stage."""
     threads: dict[str, str] = field(default_factory=dict[str, str])
-    """What decides the number of threads on the CPU, `execution/worker/process.py: cpu_threads`."""
+    """Limits of the threads on the CPU, `execution/worker/process.py: cpu_threads`."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
     data: Path | None = None

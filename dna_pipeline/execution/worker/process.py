@@ -322,8 +322,8 @@ def environment(device: Device) -> dict[str, Any]:
 
 
 def cpu_threads() -> dict[str, str]:
-    """What decides with how many threads the libraries compute on the CPU, and so how sums are
-    rounded: the variables that limit them, and the cores as far as OpenMP may use them."""
+    """Limits of the threads with which the libraries compute on the CPU, and round sums: the
+    variables that set them, and the cores as far as OpenMP may use them."""
     limits = {name: os.environ[name] for name in THREAD_VARIABLES if name in os.environ}
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     limit = limits.get("OMP_NUM_THREADS", "")

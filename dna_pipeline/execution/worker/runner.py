@@ -248,8 +248,8 @@ class _Run:
     def _is_as_asked(self, stage: Stage, context: StageContext, place: Device) -> bool:
         """True if a result has the bytes that its key stands for. Others come of a turn that was
         shared, and of memory, a library or a device that failed and may work at the next try."""
-        asked = self.recipes.requested_place(stage)
-        is_there = (place.name, place.dtype) == (asked.name, asked.dtype)
+        requested = self.recipes.requested_place(stage)
+        is_there = (place.name, place.dtype) == (requested.name, requested.dtype)
         has_failed = context.low_memory_level > 0 or context.is_degraded
         is_elsewhere = context.computed_on is None and not is_there
         return context.batch_size == 1 and not has_failed and not is_elsewhere
