@@ -152,10 +152,12 @@ class Lane(Turns):
         """Wait until the turn is done; gives or raises what came of it."""
         with self._change:
             must_wait = self._is_busy or bool(self._waiting)
-            heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
-            self._change.notify()
+            if not must_wait:
+                self._queue(turn, rank)
         if must_wait:
-            on_wait()
+            on_wait()  # before the turn can begin, since its work reports other phases
+            with self._change:
+                self._queue(turn, rank)
         try:
             while not turn.is_done.wait(POLL_S):
                 self._give_up_if(check, turn)
@@ -167,6 +169,11 @@ class Lane(Turns):
             # Its frames refer to this one: a reference from here would keep the error, and with it
             # the memory that its frames hold, until garbage is collected.
             error = None
+
+    def _queue(self, turn: _Turn, rank: Rank) -> None:
+        """Let a turn wait; the caller holds the lock."""
+        heapq.heappush(self._waiting, (rank, next(self._numbers), turn))
+        self._change.notify()
 
     def _give_up_if(self, check: Callable[[], None], turn: _Turn) -> None:
         """Call `check` for a turn that has not begun, and give the turn up if that raises."""

@@ -72,9 +72,10 @@ def held(jobs: Jobs) -> threading.Event:
 def test_a_higher_priority_comes_next_then_the_older_job():
     jobs = Jobs()
     go_on = held(jobs)
-    for name, rank in {"c": (0, 3), "b": (0, 2), "urgent": (-5, 9), "task": FIRST}.items():
+    ranks = {"c": (0, 3), "b": (0, 2), "urgent": (-5, 9), "task": FIRST}
+    for number, (name, rank) in enumerate(ranks.items(), 1):
         jobs.ask(name, rank)
-        until(lambda n=name: n in jobs.waits)
+        until(lambda n=number: len(jobs.lane._waiting) == n)
     go_on.set()
     jobs.join()
     assert jobs.done == ["first", "task", "urgent", "b", "c"]
@@ -99,6 +100,21 @@ def test_a_cancelled_job_gives_up_its_turn():
     jobs.join()
     assert jobs.done == ["first"]
     assert isinstance(jobs.errors[0], Cancelled)
+
+
+def test_a_wait_is_reported_before_the_turn_begins():
+    jobs = Jobs()
+    go_on = held(jobs)
+    seen: list[str] = []
+
+    def report() -> None:
+        go_on.set()
+        time.sleep(0.2)  # meanwhile the device is free
+        seen.append("waits")
+
+    jobs.lane.take(lambda: seen.append("works"), (0, 1), nothing, report)
+    jobs.join()
+    assert seen == ["waits", "works"]
 
 
 def test_an_error_reaches_the_job_and_the_lane_goes_on():

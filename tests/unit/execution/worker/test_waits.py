@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Generator, Hashable, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -56,13 +56,15 @@ class Contested(Direct):
 class BegunBefore(SameWork):
     """Another job is at each stage's work, for a moment."""
 
+    @contextmanager
     def alone(
         self, key: str | None, check: Callable[[], None], on_wait: Callable[[], None]
-    ) -> AbstractContextManager[Any]:
+    ) -> Generator[bool]:
         assert key is not None
         self._keys.add(key)
         threading.Timer(0.05, self._keys.discard, (key,)).start()
-        return super().alone(key, check, on_wait)
+        with super().alone(key, check, on_wait) as has_waited:
+            yield has_waited
 
 
 def phases(folder: Path, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[Any]:
