@@ -179,8 +179,9 @@ class Drops:
             return None
         firsts = (job_id_of(ledger_id, request.token, n, 0) for n in count())
         with self._readers.lend() as queries:
-            known = takewhile(queries.find, firsts)
-            made: list[str] = [queries.job(job)["drop"]["sha256"] for job in known]
+            made: list[str] = [
+                queries.job(job)["drop"]["sha256"] for job in takewhile(queries.find, firsts)
+            ]
         if made != [_sha256(image.stream) for image in request.images]:
             raise TokenReused(
                 f"other images were sent with this client_token before, and became job "

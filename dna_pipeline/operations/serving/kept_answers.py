@@ -41,9 +41,9 @@ class KeptAnswer(Generic[T]):
             assert kept is not None
             return kept[0]
         try:
-            found = self._answer
-            if found is not None and found is not last and found[1] >= changes:
-                return found[0]  # another thread has found it meanwhile
+            newest = self._answer
+            if newest is not None and newest is not last and newest[1] >= changes:
+                return newest[0]  # another thread has looked for it meanwhile
             return self._look()
         finally:
             self._lock.release()
