@@ -238,7 +238,7 @@ class Dispatcher:
             return False
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running[job.id] = RunningJob(job.id, job.inbox, job.name, job.attempt)
-        self._executor.submit(order, [worker.name for worker in free])
+        self._executor.submit(order, {worker.name for worker in free})
         failpoint("order-sent")
         return True
 

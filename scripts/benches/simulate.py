@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -150,8 +150,9 @@ class SimulatedWorkers:
     def enforce_timeouts(self) -> None: ...
     def close(self, grace_s: float) -> None: ...
 
-    def submit(self, order: Order | Task) -> None:
-        """Give an order to the free worker that has to load the fewest models."""
+    def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
+        """Give an order to the free worker that has to load the fewest models. `among` names no
+        others, since a simulated worker has one order at most."""
         assert isinstance(order, Order)
         model = str(order.stages[0].params["model"])
         free = [self.all[number] for number in self._free]
