@@ -44,7 +44,7 @@ NOISE_LIMIT = 3.2
 
 _HINT = (
     "For photographs set `provider: rembg` and `name: u2net` for this model in pipeline.yaml "
-    "(`dna-pipeline models pull` fetches it, 0.2 GB), or drop a PNG whose background is "
+    "(`dna-pipeline models pull` fetches it, 168 MiB), or drop a PNG whose background is "
     "transparent already; border_key is for renders and product shots."
 )
 
