@@ -43,9 +43,8 @@ def test_it_fails_and_names_the_job_that_has_begun(site) -> None:
     assert (site.outbox / site.folders()[0] / "source/cat.yaml").read_text() == "priority: 9"
 
 
-def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> None:
-    site.put("cat.png", b"cat")
-    site.settle()
+def begin_before_the_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the queued job start just before a late sidecar would change it."""
     real = requests.replace_queued
 
     def too_late(session, job_id, changes):
@@ -53,6 +52,12 @@ def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> N
         return real(session, job_id, changes)
 
     monkeypatch.setattr(requests, "replace_queued", too_late)
+
+
+def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    begin_before_the_commit(monkeypatch)
     site.put("cat.yaml", "priority: 9")
     site.settle()
     first, late = site.jobs()
@@ -130,13 +135,7 @@ def test_the_earlier_one_stays_with_a_job_that_begins_meanwhile(site, monkeypatc
     site.put("cat.png", b"cat")
     site.put("cat.yaml", "priority: 5")
     site.settle()
-    real = requests.replace_queued
-
-    def too_late(session, job_id, changes):
-        queue.claim_next(session)
-        return real(session, job_id, changes)
-
-    monkeypatch.setattr(requests, "replace_queued", too_late)
+    begin_before_the_commit(monkeypatch)
     site.put("cat.yaml", "priority: 66")
     site.settle()
     first, late = site.jobs()

@@ -132,7 +132,7 @@ class Guard:
                 "a page of another origin sent this; the environment variable "
                 "DNA_CORS_ALLOW_ORIGINS names those that may",
             )
-        needs_token = self.names.is_let_in_by_star(headers, host)
+        needs_token = self.names.is_allowed_by_wildcard(headers, host)
         if scope["path"] not in OPEN_PATHS and not self.access.permits(
             scope, headers, client, needs_token=needs_token
         ):

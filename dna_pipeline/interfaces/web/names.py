@@ -72,9 +72,9 @@ class ServerNames:
 
         The scheme is not compared: a proxy may take https and give http.
         """
-        return self._is_known(headers, host) or self.is_let_in_by_star(headers, host)
+        return self._is_known(headers, host) or self.is_allowed_by_wildcard(headers, host)
 
-    def is_let_in_by_star(self, headers: Headers, host: str) -> bool:
+    def is_allowed_by_wildcard(self, headers: Headers, host: str) -> bool:
         """True if the request comes from a page of another origin that nobody has named, so that
         `*` alone lets it in."""
         is_any = "*" in self.origins and "origin" in headers
