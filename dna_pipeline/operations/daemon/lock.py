@@ -37,8 +37,8 @@ def hold_lock(data: Path) -> Generator[None]:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)
     except Timeout:
         raise Locked(
-            f"{data} is held by another daemon: {daemon_words(holder(data))}. It does what "
-            "is dropped here; end it first if it is not wanted"
+            f"{data} is held by another daemon: {daemon_words(holder(data))}. It "
+            "already works on these inboxes; stop it first"
         ) from None
     try:
         daemon = {"pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow())}
