@@ -71,6 +71,23 @@ def silence_s(root: Path, now: float) -> float:
         return float("inf")
 
 
+def server_time(inbox: Path, ledger_id: str) -> float:
+    """Give the current time by the clock of the file server that holds the inbox.
+
+    Raises OSError if the inbox is away or read-only.
+    """
+    from dna_pipeline.intake.claiming.claims import make_claim_root
+
+    probe = claim_root(inbox, ledger_id) / f".{os.getpid()}.tmp"
+    make_claim_root(inbox, ledger_id)
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    finally:
+        probe.unlink(missing_ok=True)
+        remove_empty(probe.parent, inbox)
+
+
 def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
     """True if the owner may still be at work.
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.files import fsync_dir, remove_empty
-from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots, is_id
+from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.layout import claim_dir, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.operations.daemon.lock import hold_lock, is_held
@@ -60,22 +60,10 @@ def take_over(config: Config) -> list[ForeignClaims]:
             _take_root(inbox, root, ledger.id, now)
             for inbox in config.inboxes
             if not inbox.keeps and inbox.path.is_dir()
-            for now in (_server_time(inbox.path, ledger.id),)
+            for now in (owner.server_time(inbox.path, ledger.id),)
             for root in claim_roots(inbox.path)
             if root.name != ledger.id
         ]
-
-
-def _server_time(inbox: Path, ledger_id: str) -> float:
-    """Give the current time by the clock of the file server that holds the inbox."""
-    probe = claim_root(inbox, ledger_id) / f".{os.getpid()}.tmp"
-    claims.make_claim_root(inbox, ledger_id)
-    try:
-        probe.touch()
-        return probe.stat().st_mtime
-    finally:
-        probe.unlink(missing_ok=True)
-        remove_empty(probe.parent, inbox)
 
 
 def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignClaims:
