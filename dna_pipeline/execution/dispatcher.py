@@ -169,9 +169,9 @@ class Dispatcher:
             self._claimed_job = None
 
     def _submit_idle_task(self) -> None:
-        has_others = len(self._executor.workers()) > 1
-        if self._idle_tasks and (has_others or not self.running):
-            self._executor.submit(self._idle_tasks.popleft())
+        at_rest = {worker.name for worker in self._free() if not worker.orders}
+        if self._idle_tasks and at_rest:
+            self._executor.submit(self._idle_tasks.popleft(), at_rest)
 
     def _free(self) -> list[WorkerState]:
         """The workers that may be given an order now; of these, those that have the fewest."""
@@ -221,8 +221,8 @@ class Dispatcher:
         self._waiting_tasks.append(task)
 
     def request_when_idle(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
-        """Run a task once no job may start, and none runs unless there are several workers; as
-        `request` else.
+        """Run a task once no job may start and a worker has neither a job nor a task; as `request`
+        else.
 
         A job that comes meanwhile waits for the task, so the task should take a second at most.
         """

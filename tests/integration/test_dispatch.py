@@ -447,6 +447,29 @@ def test_a_task_that_waits_for_idle_time_is_no_work_yet(site: Any):
     assert dispatcher.is_idle
 
 
+@pytest.mark.parametrize(
+    ("orders", "taken_by"), [([1, 0], {"b"}), ([1, 1], None), ([0, 0], {"a", "b"})]
+)
+def test_a_task_for_idle_time_goes_to_a_worker_that_has_nothing_else(
+    site: Any, orders: list[int], taken_by: set[str] | None
+) -> None:
+    class Loaded(PlayedExecutor):
+        taken_by: Collection[str] | None = None
+
+        def submit(self, order: Order | Task, among: Collection[str] | None = None) -> None:
+            self.taken_by = among
+
+        def workers(self) -> tuple[WorkerState, ...]:
+            states = super().workers()
+            return tuple(replace(s, orders=n) for s, n in zip(states, orders, strict=True))
+
+    executor = Loaded(capacity=2)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.request_when_idle(Task("sheet", "self_test"), lambda _: None)
+    dispatcher.dispatch()
+    assert executor.taken_by == taken_by
+
+
 def test_progress_is_recorded_before_the_end_of_the_job_and_the_newest_alone(site: Any):
     for name in ("a.png", "b.png"):
         site.put(name)

@@ -289,6 +289,23 @@ def test_nothing_is_concluded_while_the_outbox_is_away(site: Site) -> None:
 
 
 @pytest.mark.slow
+def test_nothing_is_concluded_from_a_mount_point_without_its_disk(site: Site) -> None:
+    submit(site, b"dog", "dog.png")
+    site.run_next()
+    submit(site, b"cat", "cat.png")
+    past = Past(site)
+    site.run_next()
+    site.outbox.rename(site.root / "disk")
+    site.outbox.mkdir()
+    past.put_back()
+    assert [job.status for job in site.jobs()] == ["completed", "queued"]
+    site.outbox.rmdir()
+    (site.root / "disk").rename(site.outbox)
+    site.restart()
+    assert [job.status for job in site.jobs()] == ["completed", "completed"]
+
+
+@pytest.mark.slow
 def test_a_result_of_another_job_is_not_taken_for_its_own(site: Site) -> None:
     """The folder's name has only the start of the id."""
     submit(site, b"cat", "cat.png")

@@ -83,6 +83,24 @@ def busy(make_site):
     return site
 
 
+@pytest.mark.parametrize("has_own", [False, True])
+def test_a_note_beside_the_originals_of_a_failure_is_no_sidecar(make_site, has_own: bool) -> None:
+    site = make_site()
+    site.put("dog.png", b"dog")
+    if has_own:
+        site.put("dog.yaml", "priority: 9")
+    site.settle()
+    fail(site)
+    (folder,) = site.folders()
+    source = site.outbox / folder / "source"
+    (source / "a note.yaml").write_text("priority: 1")
+    destroy(site)
+    mended(site)
+    drop = site.drop(site.job())
+    assert drop.sidecar == ("dog.yaml" if has_own else None)
+    assert drop.sidecar_text == ("priority: 9" if has_own else None)
+
+
 @pytest.mark.parametrize("how", ["overwritten", "gone", "one page"])
 def test_what_has_ended_and_what_waits_is_all_there(busy, how: str) -> None:
     before = facts_of(busy)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.daemon.lock import hold_lock
+from dna_pipeline.operations.daemon.lock import hold_lock, holder
 from dna_pipeline.operations.repair.takeover import take_over
 from tests import fork_server
 from tests.commands import call_apart
@@ -84,7 +85,9 @@ def put_pair(inbox: Path, number: int) -> None:
         if path == sidecar:
             sidecar.write_text(f"meta: {{number: {number}}}")
         else:
-            Image.new("RGB", (40, 40), (number % 256, 0, 90)).save(image)
+            picture = Image.new("RGB", (40, 40), (number % 256, 0, 90))
+            picture.paste("white", (10, 10, 30, 30))
+            picture.save(image)
 
 
 @pytest.mark.parametrize("originals", ["archive", "delete"])
@@ -120,6 +123,24 @@ def test_each_drop_is_claimed_once_and_no_pair_is_split(tmp_path: Path, original
         stem = f"{job['meta']['number']:03}"
         assert names == {f"{stem}.png", f"{stem}.yaml"}
     assert all(shares), "both took some"
+
+
+def test_a_copy_of_a_data_folder_does_not_run_beside_its_daemon(dead, tmp_path: Path) -> None:
+    """Both would have the same folder of claims in the inbox."""
+    inbox, ledger_id, _ = dead
+    shutil.copytree(tmp_path / "a", tmp_path / "copy")
+    with hold_lock(tmp_path / "a/data"):
+        record = owner.record_of(tmp_path / "a/data/ledger.db", holder(tmp_path / "a/data") or {})
+        owner.write(inbox, ledger_id, record)
+        refused = call_apart(tmp_path / "copy", "run")
+    assert refused.returncode == 3
+    assert (
+        f"{tmp_path / 'copy/data/ledger.db'} is a copy: another daemon (process" in refused.stderr
+    )
+    assert len(claims.list_claims(inbox, ledger_id)) == 2
+    done = call_apart(tmp_path / "copy", "run")
+    assert done.returncode == 0, done.stderr
+    assert [job["status"] for job in jobs_of(tmp_path / "copy/pipeline.yaml")] == ["completed"] * 2
 
 
 # --- what a dead one left ---

@@ -10,7 +10,7 @@ import json
 import os
 import platform
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -38,16 +38,19 @@ def data_of(root: Path) -> str | None:
 
 def beat(inbox: Path, ledger_id: str, record: dict[str, Any]) -> None:
     """Show that this daemon lives. Raises OSError if the inbox is away or read-only."""
-    root = claim_root(inbox, ledger_id)
-    path = root / NAME
     try:
-        os.utime(path)
+        os.utime(claim_root(inbox, ledger_id) / NAME)
     except FileNotFoundError:
-        # Imported here: `status` and `check` only read who owns claims, and start sooner without.
-        from dna_pipeline.intake.claiming.claims import make_claim_root
+        write(inbox, ledger_id, record)
 
-        make_claim_root(inbox, ledger_id)
-        write_bytes(path, json.dumps(record).encode())
+
+def write(inbox: Path, ledger_id: str, record: dict[str, Any]) -> None:
+    """Name this daemon as the owner. Raises OSError if the inbox is away or read-only."""
+    # Imported here: `status` and `check` only read who owns claims, and start sooner without.
+    from dna_pipeline.intake.claiming.claims import make_claim_root
+
+    make_claim_root(inbox, ledger_id)
+    write_bytes(claim_root(inbox, ledger_id) / NAME, json.dumps(record).encode())
 
 
 def resign(inbox: Path, ledger_id: str) -> None:
@@ -57,6 +60,34 @@ def resign(inbox: Path, ledger_id: str) -> None:
         if {entry.name for entry in root.iterdir()} == {NAME}:
             (root / NAME).unlink()
             remove_empty(root, inbox)
+
+
+def record_of(ledger: Path, daemon: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of the daemon that works with a ledger.
+
+    Args:
+        ledger: the database, in the daemon's data folder.
+        daemon: what the daemon says of itself: host, pid, since.
+    """
+    return {**daemon, "data": str(ledger.parent), "ledger_inode": _inode(ledger)}
+
+
+def is_of(record: Mapping[str, Any], ledger: Path) -> bool:
+    """True if a record was written by a daemon with this ledger, now or earlier.
+
+    The database may be reached by another path, or from a machine of another name, as a container
+    has at each start: so its inode tells as well as its path does.
+    """
+    if record.get("host") == platform.node() and record.get("data") == str(ledger.parent):
+        return True
+    return record.get("ledger_inode") is not None and record["ledger_inode"] == _inode(ledger)
+
+
+def _inode(path: Path) -> int | None:
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return None
 
 
 def silence_s(root: Path, now: float) -> float:
@@ -97,12 +128,18 @@ def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
     Args:
         is_held: says whether a process holds the lock of a data folder.
     """
-    record = read(root)
-    if record and record.get("host") == platform.node() and isinstance(record.get("data"), str):
+    holds = holds_lock(read(root) or {}, is_held)
+    return silence_s(root, now) <= DEAD_AFTER_S if holds is None else holds
+
+
+def holds_lock(record: Mapping[str, Any], is_held: Callable[[Path], bool]) -> bool | None:
+    """True if the daemon that a record names holds the lock of its data folder; None if that
+    cannot be seen from here."""
+    if record.get("host") == platform.node() and isinstance(record.get("data"), str):
         data = Path(record["data"])
         if (data / "daemon.lock").exists():
             return is_held(data)
-    return silence_s(root, now) <= DEAD_AFTER_S
+    return None
 
 
 class Heartbeat:
@@ -124,6 +161,8 @@ class Heartbeat:
         self._ledger_id = ledger_id
         self._record = record
         self._look = look
+        self._named: set[Path] = set()
+        """Inboxes in which this daemon's record lies. An earlier one may name another place."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -148,4 +187,6 @@ class Heartbeat:
                 continue
             # An inbox that is away or read-only holds no claims of ours either.
             with suppress(OSError, DnaError):
-                beat(inbox, self._ledger_id, self._record)
+                show = beat if inbox in self._named else write
+                show(inbox, self._ledger_id, self._record)
+                self._named.add(inbox)

@@ -105,7 +105,8 @@ class Daemon(DaemonParts):
         Raises:
             ConfigError: there is no ledger yet, and the data folder holds other people's files; or
                 a package is missing that the executor needs.
-            Locked: another daemon holds the data folder, or an inbox that keeps its files.
+            Locked: another daemon holds the data folder or an inbox that keeps its files, or works
+                with a copy of the ledger.
         """
         with closing(self._probe):
             check_executor(self.config)

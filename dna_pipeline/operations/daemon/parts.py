@@ -18,7 +18,7 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.scheduler import signer_of
-from dna_pipeline.intake.claiming.owner import Heartbeat
+from dna_pipeline.intake.claiming.owner import Heartbeat, record_of
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.planning.table_rows import TableRows
 from dna_pipeline.intake.service import IntakeService
@@ -31,6 +31,7 @@ from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.executors import check_executor, has_same_executor
 from dna_pipeline.operations.daemon.intake_thread import IntakeThread
 from dna_pipeline.operations.daemon.kept_results import KeptResults
+from dna_pipeline.operations.daemon.ledger_copy import refuse_copy
 from dna_pipeline.operations.daemon.lock import KeptInboxes, holder
 from dna_pipeline.operations.daemon.model_loads import ModelLoads
 from dna_pipeline.operations.daemon.outbox_folder import make_outbox
@@ -110,13 +111,18 @@ class DaemonParts:
         """Make all folders, and lock the inboxes that keep their files, while the block runs."""
         self._make_folders()
         self._kept = KeptInboxes(self.config.data, self._look)
-        self._lock_kept(self.config)
+        self._hold_inboxes(self.config)
         with closing(self._kept):
             yield
 
-    def _lock_kept(self, config: Config) -> None:
-        """Lock the inboxes that keep their files. Raises `Locked`."""
+    def _hold_inboxes(self, config: Config) -> None:
+        """Lock the inboxes that keep their files, and ask the others for the owner of their claims.
+
+        Raises `Locked`.
+        """
         inboxes = self._watched_inboxes(config)
+        others = [(inbox.name, inbox.path) for inbox in inboxes if not inbox.keeps]
+        refuse_copy(others, config.ledger_path, self._look)
         self._kept.hold((inbox.name, inbox.path) for inbox in inboxes if inbox.keeps)
 
     def _watched_inboxes(self, config: Config) -> Sequence[Inbox]:
@@ -181,8 +187,8 @@ class DaemonParts:
     def _make_heartbeat(self) -> Heartbeat:
         inboxes = self._watched_inboxes(self.config)
         places = [inbox.path for inbox in inboxes if not inbox.keeps]
-        about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
-        return Heartbeat(places, self.ledger.id, about, self._look)
+        record = record_of(self.config.ledger_path, holder(self.config.data) or {})
+        return Heartbeat(places, self.ledger.id, record, self._look)
 
     def _begin_preload(self, models: Sequence[str]) -> None:
         self._preload = Preload(models, self.dispatcher)
@@ -246,7 +252,7 @@ class DaemonParts:
         changed.
         """
         check_executor(config)
-        self._lock_kept(config)
+        self._hold_inboxes(config)
         is_worker_kept = has_same_executor(config, self.config)
         is_same_preload = config.runtime.preload == self.config.runtime.preload
         self._end_parts()

@@ -22,7 +22,7 @@ from dna_pipeline.base.errors import SourceMissing
 from dna_pipeline.base.layout import CANCELLED, FAILED, inbox_folder
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import batches, overtaken, states
+from dna_pipeline.ledger import batches, overtaken, queue, states
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.operations.repair.results import PublishedResult, read_result, rows_of
@@ -57,7 +57,8 @@ class OvertakenJobs:
         self._outbox = Outbox(config.outbox, ledger.id)
 
     def settle(self, *, only_held: bool = False) -> bool:
-        """End the overtaken jobs; False if the outbox is out of reach, so that none can be found.
+        """End the overtaken jobs; False if the outbox is out of reach, or its disk may not be
+        mounted, so that none can be found.
 
         The cost is a listing of each folder of claims. If a claim is missing, the outbox's folders
         in which manifest files of its jobs may lie are listed too.
@@ -70,6 +71,8 @@ class OvertakenJobs:
         missing = self._missing_drops()
         if not missing:
             return True
+        if self._outbox.is_bare() and self._ledger.transact(queue.has_published):
+            return False
         jobs = self._ledger.transact(
             lambda s: overtaken.open_jobs(s, list(missing), only_held=only_held)
         )

@@ -134,10 +134,21 @@ def sidecar_of(
     return recorded_name if recorded_name in candidates else next(iter(candidates), None)
 
 
+def _recorded_sidecar(
+    manifest: Manifest | ErrorReport, names: Sequence[str], image: str | None
+) -> str | None:
+    """Find the YAML of a published job. Files that people put beside the originals do not count,
+    where the manifest names the job's own; those of earlier versions do not."""
+    if not manifest.input.files:
+        return sidecar_of(names, image)
+    recorded = {file.name for file in manifest.input.files if file.role == "sidecar"}
+    return next((name for name in names if recorded & {name, printable(name)}), None)
+
+
 def _sidecar_text(
     source: Path, names: tuple[str, ...], manifest: Manifest | ErrorReport
 ) -> str | None:
-    sidecar = sidecar_of(names, image_of(names, manifest.input.name))
+    sidecar = _recorded_sidecar(manifest, names, image_of(names, manifest.input.name))
     return None if sidecar is None else as_text((source / sidecar).read_bytes())
 
 
@@ -162,7 +173,7 @@ def rows_of(result: PublishedResult, originals: str) -> Rows:
 
 def _drop(result: PublishedResult, originals: str) -> dict[str, Any]:
     image = image_of(result.source, result.input.name) or result.input.name
-    sidecar = sidecar_of(result.source, image)
+    sidecar = _recorded_sidecar(result.manifest, result.source, image)
     original = result.input
     return {
         "id": new_id(), "inbox": result.job.inbox, "state": "gone", "originals": originals,
