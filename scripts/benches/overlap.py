@@ -7,7 +7,8 @@ decoded, encoded, hashed and published. The share of the time in which the model
 each picture, redraws it and saves it as PNG at the same level. Both take turns.
 
 `mesh`: jobs from a picture to a mesh with small models, by a daemon whose worker has one job at
-once, beside one whose worker has as many as by default. Both take turns.
+once, beside one whose worker has as many as by default, and one of another version of the program.
+They take turns.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -37,7 +38,7 @@ PARTS = ("sleep", "restyle", "mesh")
 HEAD = """\
 version: 1
 paths: {{data: data, outbox: outbox}}
-runtime: {{device: cpu, jobs_per_worker: {at_once}}}
+runtime: {{device: cpu{runtime}}}
 inboxes: [{{path: inbox, pipeline: p, settle_seconds: 0.3, sidecar_wait_seconds: 0}}]
 models:
 """
@@ -77,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--turns", type=options.at_least(1), default=3, help="of each (%(default)s)"
     )
     parser.add_argument("--models", type=Path, help="folder of models; small ones are made else")
+    parser.add_argument(
+        "--beside", type=Path, metavar="FOLDER", action="append", default=[],
+        help="a checkout of another version, whose daemon takes its turns of `mesh` too; again "
+        "for more",
+    )  # fmt: skip
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -93,7 +99,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             if "restyle" in parts:
                 report["restyle"] = _restyle(root / "restyle", models, args.turns)
             if "mesh" in parts:
-                report["mesh"] = _mesh(root / "mesh", models, args.turns)
+                report["mesh"] = _mesh(root / "mesh", models, args)
     return report
 
 
@@ -102,10 +108,18 @@ class Site:
 
     Args:
         picture: makes a picture from its name; no two names have the same.
+        checkout: folder of the daemon's program.
     """
 
-    def __init__(self, root: Path, config: str, picture: Callable[[str], Image.Image]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        config: str,
+        picture: Callable[[str], Image.Image],
+        checkout: Path = ROOT,
+    ) -> None:
         self.root = root
+        self.checkout = checkout
         self._picture = picture
         (root / "inbox").mkdir(parents=True)
         self.config = root / "pipeline.yaml"
@@ -120,7 +134,7 @@ class Site:
                 picture.save(self.root / "inbox" / f"{name}-{number:03}.png")
             return jobs
 
-        return queue_times.daemon_s(self.root, drop, name)
+        return queue_times.daemon_s(self.root, drop, name, self.checkout)
 
 
 def photograph(seed: str, side: int, kind: str = "whole") -> Image.Image:
@@ -153,7 +167,7 @@ def _sleep(root: Path, args: argparse.Namespace) -> dict[str, Any]:
     shares: dict[int, list[float]] = {3: [], 1: []}
     for at_once in list(shares) * args.turns:
         folder = root / f"{at_once}-{len(shares[at_once])}"
-        config = HEAD.format(at_once=at_once) + SLEEP.format(seconds=args.seconds)
+        config = HEAD.format(runtime=_at_once(at_once)) + SLEEP.format(seconds=args.seconds)
         site = Site(folder, config, partial(photograph, side=768, kind="faded"))
         times = folder / "times.txt"
         with _sleeping_daemon(site.config, times):
@@ -182,7 +196,7 @@ RESTYLE_SIDE = 512
 
 
 def _restyle(root: Path, models: Path, turns: int) -> dict[str, Any]:
-    config = HEAD.format(at_once=3) + RESTYLE.format(
+    config = HEAD.format(runtime=_at_once(3)) + RESTYLE.format(
         models=models, steps=RESTYLE_STEPS, side=RESTYLE_SIDE
     )
     site = Site(root, config, partial(photograph, side=RESTYLE_SIDE))
@@ -262,30 +276,46 @@ def loop() -> None:
 
 # --- mesh ---
 
-MESH_JOBS = 6
+MESH_JOBS = 20
 
 
-def _mesh(root: Path, models: Path, turns: int) -> dict[str, Any]:
-    sites = [
-        Site(
-            root / str(at_once),
-            HEAD.format(at_once=at_once)
-            + MESH.format(models=models, steps=RESTYLE_STEPS, side=RESTYLE_SIDE),
-            partial(photograph, side=RESTYLE_SIDE, kind="object"),
-        )
-        for at_once in (1, 3)
-    ]
-    rows: list[list[float]] = []
-    with started(sites[0].config), started(sites[1].config):
-        for site in sites:
+def _mesh(root: Path, models: Path, args: argparse.Namespace) -> dict[str, Any]:
+    others = [(f"other {number}", folder.absolute()) for number, folder in enumerate(args.beside)]
+    sites = {"overlapping": _mesh_site(root / "overlapping", models, _at_once(3))}
+    sites["one_at_once"] = _mesh_site(root / "one_at_once", models, _at_once(1))
+    for name, checkout in others:
+        sites[name] = _mesh_site(root / name, models, "", checkout)
+    rows: list[dict[str, float]] = []
+    with ExitStack() as daemons:
+        for site in sites.values():
+            daemons.enter_context(started(site.config, checkout=site.checkout))
+        for site in sites.values():
             site.seconds("warm", 2)
-        rows = [[site.seconds(f"turn{turn}", MESH_JOBS) for site in sites] for turn in range(turns)]
-    return {
-        "jobs_an_hour": _rate(row[1] for row in rows),
-        "jobs_an_hour_one_at_once": _rate(row[0] for row in rows),
-        "ratio": round(statistics.median(one / more for one, more in rows), 3),
-        "all": [round(one / more, 3) for one, more in rows],
-    }
+        for turn in range(args.turns):
+            rows.append(
+                {key: site.seconds(f"turn{turn}", MESH_JOBS) for key, site in sites.items()}
+            )
+    report: dict[str, Any] = {"jobs_an_hour": _rate(row["overlapping"] for row in rows)}
+    for key in list(sites)[1:]:
+        ratios = [row[key] / row["overlapping"] for row in rows]
+        report[key] = {
+            "jobs_an_hour": _rate(row[key] for row in rows),
+            "ratio": round(statistics.median(ratios), 3),
+            "all": [round(ratio, 3) for ratio in ratios],
+        }
+        if key in dict(others):
+            report[key]["folder"] = str(dict(others)[key])
+    return report
+
+
+def _mesh_site(root: Path, models: Path, runtime: str, checkout: Path = ROOT) -> Site:
+    config = HEAD.format(runtime=runtime)
+    config += MESH.format(models=models, steps=RESTYLE_STEPS, side=RESTYLE_SIDE)
+    return Site(root, config, partial(photograph, side=RESTYLE_SIDE, kind="object"), checkout)
+
+
+def _at_once(jobs: int) -> str:
+    return f", jobs_per_worker: {jobs}"
 
 
 def _rate(seconds: Iterable[float]) -> int:

@@ -11,10 +11,7 @@ from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 
-from benches.daemons import ROOT
-from dna_pipeline.ledger import store
-from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.ledger.store import Ledger
+from benches.daemons import ROOT, command
 
 POLL_S = 0.1
 LIMIT_S = 900.0
@@ -40,40 +37,32 @@ def wait(is_done: Callable[[], bool], what: str) -> None:
         time.sleep(POLL_S)
 
 
-def daemon_s(root: Path, drop: Callable[[], int], name: str) -> float:
+def daemon_s(root: Path, drop: Callable[[], int], name: str, checkout: Path = ROOT) -> float:
     """Seconds from the start of the first of some jobs to the end of the last.
 
     Args:
         root: folder of the daemon's pipeline.yaml, data and outbox.
         drop: puts files into an inbox, whose names begin with `name`, and gives their number.
+        checkout: folder of the daemon's program. The ledger of another version is only read, by
+            columns that all versions have.
 
     Raises:
         ValueError: a job did not complete.
     """
-    pause(root, "for the bench")
+    config = root / "pipeline.yaml"
+    command(checkout, config, "pause")
     jobs = drop()
-    path = root / "data" / "ledger.db"
-    with closing(Queries(path)) as queries:
-        wait(lambda: counts(queries).get("queued", 0) == jobs, "the jobs are queued")
-        pause(root, None)
-        wait(lambda: not queries.has_open_jobs(), "the jobs are done")
-    with closing(sqlite3.connect(path)) as connection:
+    with closing(sqlite3.connect(root / "data" / "ledger.db")) as connection:
+
+        def count(*statuses: str) -> int:
+            marks = ", ".join("?" * len(statuses))
+            sql = f"SELECT count(*) FROM jobs WHERE status IN ({marks})"
+            return connection.execute(sql, statuses).fetchone()[0]
+
+        wait(lambda: count("queued") == jobs, "the jobs are queued")
+        command(checkout, config, "resume")
+        wait(lambda: not count("queued", "running"), "the jobs are done")
         begun, ended, completed = connection.execute(_TIMES, (f"{name}-%",)).fetchone()
     if completed < jobs:
         raise ValueError(f"{jobs - completed} jobs did not complete")
     return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
-
-
-def counts(queries: Queries) -> dict[str, int]:
-    """Numbers of jobs by their status."""
-    numbers: dict[str, int] = {}
-    for status, _, number in queries.counts():
-        numbers[status] = numbers.get(status, 0) + number
-    return numbers
-
-
-def pause(root: Path, why: str | None) -> None:
-    """Pause the queue of the daemon with that folder; None to let it go on."""
-    ledger = Ledger(root / "data" / "ledger.db")
-    ledger.transact(lambda s: store.set_setting(s, "paused", why))
-    ledger.close()
