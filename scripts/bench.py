@@ -20,9 +20,11 @@ bench.py serve --jobs 1000000        the server: its answers, streams, uploads, 
 bench.py page --results 50000        the page in Chromium, with many people, beside the daemon
 bench.py reuse --scene robot.npz     a job whose results are kept, beside one that computes them
 bench.py overlap                     how busy the device is; jobs that overlap, beside others
+bench.py models                      loads of two models that take turns; a job of high priority
 bench.py workers                     two workers of one thread, beside two bare loops
 bench.py simulate --workers 1000     a thousand simulated workers under the real dispatcher
 bench.py ray                         two Ray nodes of one core, beside bare actors on the same
+bench.py queue                       the last four but `simulate`, `reuse` and `ledger`, in one run
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -60,9 +62,11 @@ BENCHES = {
     "page": "the page: a gallery of many results, its bytes, many people, the daemon's rate",
     "reuse": "a job that takes kept results, or goes on from a kept scene",
     "overlap": "how busy the device is while jobs wait, and what overlapping jobs gain",
+    "models": "how often models are loaded where one fits at a time; a job of high priority",
     "workers": "jobs a second of several workers on the CPU, beside bare loops of the same work",
     "simulate": "the real dispatcher and ledger under many simulated workers, on a virtual clock",
     "ray": "jobs a second of workers on Ray nodes, beside bare actors of the same work",
+    "queue": "all figures of a queue that keeps its devices busy, in one run",
     "notify": "what receivers of notifications cost the queue, a broken one too",
 }
 

@@ -60,7 +60,8 @@ def command(checkout: Path, config: Path, *words: str) -> None:
     """Run a command of the program in that folder. Raises `CalledProcessError`."""
     subprocess.run(
         [sys.executable, "-m", "dna_pipeline", "--config", str(config), *words],
-        cwd=checkout, env=environment(checkout), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        cwd=checkout, env=environment(checkout), check=True, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )  # fmt: skip
 
 
