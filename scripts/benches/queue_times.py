@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 
 from benches.daemons import ROOT, command
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
 
 POLL_S = 0.1
 LIMIT_S = 900.0
@@ -49,8 +51,7 @@ def daemon_s(root: Path, drop: Callable[[], int], name: str, checkout: Path = RO
     Raises:
         ValueError: a job did not complete.
     """
-    config = root / "pipeline.yaml"
-    command(checkout, config, "pause")
+    _pause(root, checkout, "for the bench")
     jobs = drop()
     with closing(sqlite3.connect(root / "data" / "ledger.db")) as connection:
 
@@ -60,9 +61,19 @@ def daemon_s(root: Path, drop: Callable[[], int], name: str, checkout: Path = RO
             return connection.execute(sql, statuses).fetchone()[0]
 
         wait(lambda: count("queued") == jobs, "the jobs are queued")
-        command(checkout, config, "resume")
+        _pause(root, checkout, None)
         wait(lambda: not count("queued", "running"), "the jobs are done")
         begun, ended, completed = connection.execute(_TIMES, (f"{name}-%",)).fetchone()
     if completed < jobs:
         raise ValueError(f"{jobs - completed} jobs did not complete")
     return (datetime.fromisoformat(ended) - datetime.fromisoformat(begun)).total_seconds()
+
+
+def _pause(root: Path, checkout: Path, why: str | None) -> None:
+    """Pause the queue of the daemon with that folder; None to let it go on."""
+    if checkout != ROOT:  # its ledger has another schema
+        command(checkout, root / "pipeline.yaml", "resume" if why is None else "pause")
+        return
+    ledger = Ledger(root / "data" / "ledger.db")
+    ledger.transact(lambda s: store.set_setting(s, "paused", why))
+    ledger.close()
