@@ -120,6 +120,11 @@ class Provider(BaseModel, ABC):
         """
         return None
 
+    def is_small(self) -> bool:
+        """True if the files that are there are so small that they only stand in for real weights,
+        in a demo or a test: what they make means nothing."""
+        return False
+
     def published(self, pins: Pins) -> list[Placement]:
         """The published models that `dna-pipeline models pull` fetches for this entry, with their
         places; none if the entry's names are those of no published model."""

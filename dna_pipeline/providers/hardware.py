@@ -40,8 +40,8 @@ def chosen_dtype(own: DtypeKey, device: Device, keeps_device_dtype: Callable[[],
     return str(fast_dtype(device.name)).removeprefix("torch.")
 
 
-def is_small(files: Iterable[Path]) -> bool:
-    """True if a model of these files is so small that shorter numbers would save no time."""
+def are_small(files: Iterable[Path]) -> bool:
+    """True if these files are too small for real weights: shorter numbers would save no time."""
     try:
         return sum(path.stat().st_size for path in files) < SMALL_BYTES
     except OSError:

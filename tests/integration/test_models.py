@@ -540,13 +540,14 @@ def test_the_list_of_the_configuration(studio: Path):
     sd15, triposr, matte, key = facts(studio, "models", "list")
     assert list(sd15) == [
         "kind", "name", "provider", "path", "present", "missing", "bytes", "staged_bytes",
-        "license", "pipelines", "mismatch", "fits", "trigger_words",
+        "license", "pipelines", "mismatch", "small", "fits", "trigger_words",
     ]  # fmt: skip
     assert sd15["missing"].endswith("or run `dna-pipeline models pull`")
     assert matte["missing"].endswith("or run `dna-pipeline models pull`")
     assert (triposr["present"], triposr["missing"]) == (True, None)
     assert triposr["bytes"] == sum(map(len, TRIPOSR.values()))
     assert triposr["pipelines"] == ["mesh"]
+    assert [model["small"] for model in (sd15, triposr, matte, key)] == [False, True, False, False]
     assert (key["path"], key["bytes"]) == (None, 0)
 
 

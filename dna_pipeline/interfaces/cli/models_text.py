@@ -25,6 +25,8 @@ def print_models(entries: Sequence[Record], data: Path) -> None:
             print(f"  {clean(entry['missing'])}")
         if entry["mismatch"]:
             print(f"  wrong: {clean(entry['mismatch'])}")
+        if entry["small"]:
+            print("  small: it stands in for real weights, and what it makes means nothing")
         if entry["fits"] and not entry["mismatch"]:
             print(f"  for {clean(entry['fits'])}")
         if entry["trigger_words"]:

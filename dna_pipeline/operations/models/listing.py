@@ -21,9 +21,9 @@ def list_models(config: Config) -> list[dict[str, Any]]:
     Each has `kind` (model, lora, embedding, wildcards), `name`, `provider`, `path`, `present`,
     `missing` (a sentence, or null), `bytes`, `staged_bytes` (of a pull that was cut off),
     `license` (null until the files were hashed), `pipelines`, `mismatch` (a sentence about a file
-    that is another than is needed, or null), `fits` (of a LoRA or an embedding, the family of
-    models that it changes; null if that is not known), and `trigger_words` (of a LoRA). Hashes
-    nothing.
+    that is another than is needed, or null), `small` (true for weights that only
+    stand in for real ones), `fits` (of a LoRA or an embedding, the family of models that it
+    changes; null if that is not known), and `trigger_words` (of a LoRA). Hashes nothing.
 
     Of a folder of many checkpoints, only those that a pipeline names are examined for a mismatch.
     A name that several checkpoints of the folder have is listed as missing, and so is a folder of
@@ -41,7 +41,7 @@ def list_models(config: Config) -> list[dict[str, Any]]:
 _ABSENT: dict[str, Any] = {
     "kind": "model", "name": "", "provider": None, "path": None, "present": False, "missing": None,
     "bytes": 0, "staged_bytes": 0, "license": None, "pipelines": [], "mismatch": None,
-    "fits": None, "trigger_words": [],
+    "small": False, "fits": None, "trigger_words": [],
 }  # fmt: skip
 """Facts of an entry about which nothing else is known, in their order."""
 
@@ -65,6 +65,7 @@ def _model(
         "license": provider.license or fingerprints.known_licence(provider),
         "pipelines": _pipelines(config, name),
         "mismatch": provider.mismatch() if missing is None and is_examined else None,
+        "small": missing is None and provider.is_small(),
     }
 
 

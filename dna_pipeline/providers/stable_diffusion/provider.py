@@ -10,7 +10,7 @@ from pydantic import Field, PrivateAttr
 
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
-from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
+from dna_pipeline.providers.hardware import DtypeKey, are_small, chosen_dtype
 from dna_pipeline.providers.stable_diffusion import compilation, loading
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
@@ -63,14 +63,15 @@ class Diffusers(Provider):
     _device_dtype: str | None = PrivateAttr(None)
     """Number type on the device that the entry is for; None where no device is known."""
 
+    def is_small(self) -> bool:
+        return are_small(self.weights()[1])
+
     def dtype_on(self, device: Device) -> str:
         """The entry's own dtype, else that of `runtime.dtype`, else the fastest on a CPU.
 
         A GPU keeps its float16, whose pictures are nearer to float32's than those of bfloat16.
         """
-        return chosen_dtype(
-            self.dtype, device, lambda: device.name != "cpu" or is_small(self.weights()[1])
-        )
+        return chosen_dtype(self.dtype, device, lambda: device.name != "cpu" or self.is_small())
 
     def for_device(self, device: Device) -> Diffusers:
         entry = self.model_copy()

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from dna_pipeline.base.errors import EmptyForeground, WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
-from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
+from dna_pipeline.providers.hardware import DtypeKey, are_small, chosen_dtype
 from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
@@ -62,9 +62,12 @@ class TripoSRModel(Provider):
         names = (CONFIG, chosen, ENCODER_CONFIG)
         return self.path, [self.path / n for n in names if (self.path / n).is_file()]
 
+    def is_small(self) -> bool:
+        return are_small(self.weights()[1])
+
     def dtype_on(self, device: Device) -> str:
         """The entry's own dtype, else that of `runtime.dtype`, else the fastest on the device."""
-        return chosen_dtype(self.dtype, device, lambda: is_small(self.weights()[1]))
+        return chosen_dtype(self.dtype, device, self.is_small)
 
     def load(self, device: Device) -> TripoSRNetwork:
         """Raises `WeightsMissing`, or `WeightsMismatch` for files that are not such a model.
