@@ -24,7 +24,7 @@ bench.py models                      loads of two models that take turns; a job 
 bench.py workers                     two workers of one thread, beside two bare loops
 bench.py simulate --workers 1000     a thousand simulated workers under the real dispatcher
 bench.py ray                         two Ray nodes of one core, beside bare actors on the same
-bench.py queue                       the last four but `simulate`, `reuse` and `ledger`, in one run
+bench.py queue       overlap, models, reuse, workers, ray and ledger, in one run
 bench.py notify --jobs 10000         jobs through the ledger, beside a receiver and a broken one
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
