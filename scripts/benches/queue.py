@@ -25,7 +25,7 @@ SHOWN = {
     "ray": ("of_bare",),
     "ledger": ("many.ms.claim.median", "many.ms.claim_of_eight.median", "many.ms.status.median"),
 }
-"""What is shown of each bench: paths of keys in its report."""
+"""Values that are shown of each bench: paths of keys in its report."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
