@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, cast
 
-from dna_pipeline.config.yaml12 import is_mapping
+from dna_pipeline.config.yaml12 import is_mapping, one_line
 
 _PAIR = re.compile(r'\s{0,8}([A-Za-z][\w /-]{0,60}):\s{0,8}("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _MOST_CHARS = 8_000
@@ -25,6 +25,8 @@ _STEPS = re.compile(r"^Steps: \d+,", re.MULTILINE)
 USER_COMMENT = "UserComment"
 """Key of the comment in EXIF, where AUTOMATIC1111 writes `parameters` in a JPEG or WebP."""
 NEGATIVE = "Negative prompt:"
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
+"""Half of a surrogate pair. JSON can escape one alone, but no UTF-8 and no tokenizer takes it."""
 _A1111_KEYS = {
     "Steps": ("steps", int), "Sampler": ("sampler", str), "Schedule type": ("schedule", str),
     "CFG scale": ("guidance_scale", float), "Seed": ("seed", int),
@@ -106,7 +108,7 @@ def _unquoted(text: str) -> str:
         value = json.loads(text) if text.startswith('"') else text
     except ValueError:
         return text
-    return value if isinstance(value, str) else text
+    return value if isinstance(value, str) and not _HALF_PAIR.search(value) else text
 
 
 def _parts_of_a1111(text: str) -> tuple[str, str, dict[str, str]]:
@@ -129,7 +131,7 @@ def _of_pairs(pairs: Mapping[str, str]) -> dict[str, Any]:
         try:
             values[name] = kind(text)
         except ValueError:
-            raise MetadataError(f"the image's text has {key}: {text[:40]}") from None
+            raise MetadataError(f"the image's text has {key}: {one_line(text, 40)}") from None
     return _without_own_schedule(values)
 
 
@@ -166,8 +168,20 @@ def _of_values(document: Mapping[str, Any]) -> dict[str, Any]:
             try:
                 values[name] = kind(text)
             except ValueError:
-                raise MetadataError(f"the image's metadata has {name}: {text[:40]}") from None
-    return _without_own_schedule(values)
+                raise MetadataError(
+                    f"the image's metadata has {name}: {one_line(text, 40)}"
+                ) from None
+    return _with_whole_texts(_without_own_schedule(values))
+
+
+def _with_whole_texts(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values. Raises `MetadataError` if a text was cut within a character."""
+    for name, value in values.items():
+        if isinstance(value, str) and _HALF_PAIR.search(value):
+            raise MetadataError(
+                f"the image's metadata is damaged: its {name} has half of a character"
+            )
+    return values
 
 
 def _is_value(document: Mapping[str, Any], key: str) -> bool:
@@ -198,7 +212,7 @@ def _of_comfyui(text: str) -> dict[str, Any]:
     if len(prompts) != 1:
         count = "no" if not prompts else str(len(prompts))
         raise MetadataError(f"the image's workflow of ComfyUI has {count} prompts to choose from")
-    return samplers[0]
+    return _with_whole_texts(samplers[0])
 
 
 def _of_sampler(nodes: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any] | None:

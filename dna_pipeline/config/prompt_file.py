@@ -8,6 +8,7 @@ and a last line of parameters), or has lines of options as in its script for pro
 from __future__ import annotations
 
 import codecs
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -99,9 +100,11 @@ def _is_options(line: str) -> bool:
 
 
 def _value(name: str, text: str) -> str | int | float:
+    """The value of an option: a number, where the text is one that can be written as YAML."""
     text = text.strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = _ESCAPED.sub(r"\1", text[1:-1])
-    if name in _TEXTS or (match := _NUMBER.fullmatch(text)) is None:
+    if name in _TEXTS or len(text) > yaml12.MAX_DIGITS or not (match := _NUMBER.fullmatch(text)):
         return text
-    return float(text) if match[1] else int(text)
+    number = float(text) if match[1] else int(text)
+    return text if number == math.inf or number == -math.inf else number

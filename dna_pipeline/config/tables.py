@@ -7,6 +7,7 @@ of the columns; in JSON Lines it is the number of the line.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -205,7 +206,10 @@ def _json_lines(columns: Columns, text: str) -> Iterator[TableRow]:
 
 def _json_row(columns: Columns, number: int, line: str) -> TableRow:
     try:
-        record = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_constant)
+        record = json.loads(
+            line, object_pairs_hook=_unique_keys, parse_constant=_constant,
+            parse_float=_finite, parse_int=_whole,
+        )  # fmt: skip
         if not isinstance(record, dict):
             raise ValueError(f"should be an object, not {shown(record)}")
         value: dict[str, Any] = {}
@@ -224,6 +228,20 @@ def _constant(name: str) -> object:
     if name != "NaN":
         raise ValueError(f"{name} is no number of JSON; write a finite one")
     return EMPTY
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(number := float(digits)):
+        text = "is too large for a number; write a smaller one, or text in quotes"
+        raise ValueError(f"{_shown(digits)} {text}")
+    return number
+
+
+def _whole(digits: str) -> int:
+    """An integer with no more digits than YAML may have; Python's own limit is another one."""
+    if len(digits) > yaml12.MAX_DIGITS:
+        raise ValueError(f"a number of more than {yaml12.MAX_DIGITS:,} digits")
+    return int(digits)
 
 
 def _json_words(fault: Exception, line: str) -> str:

@@ -105,6 +105,61 @@ def test_one_that_is_corrected_while_the_job_is_queued_counts(site) -> None:
     assert [p.read_text() for p in site.claims() if p.suffix == ".yaml"] == ["priority: 6"]
 
 
+def test_a_new_one_for_a_job_that_has_begun_waits_for_its_image_and_names_the_job(site) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "priority: 5")
+    site.settle()
+    running = site.claim_next()
+    site.put("cat.yaml", "priority: 66")
+    site.settle()
+    reason = site.waiting()["cat.yaml"]
+    assert reason.startswith("waits for an image called cat; cat.png was taken in at ")
+    assert f"as job {running.id[:8]}, before this file came" in reason
+    site.put("cat.png", b"cat")
+    site.settle()
+    assert [(job.status, job.priority) for job in site.jobs()] == [("running", 5), ("queued", 66)]
+    assert site.left() == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["priority: 66", "image: cat.png\npriority: 66"])
+def test_after_an_hour_its_error_names_that_job_too(site, text: str) -> None:
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", text)
+    site.settle()
+    running = site.claim_next()
+    site.put("cat.yaml", f"{text}6")
+    site.tick(3700)
+    first, late = site.jobs()
+    assert (first.status, late.error["code"]) == ("running", "image_missing")
+    assert late.error["detail"].startswith("waited an hour for ")
+    assert (
+        f"cat.png was taken in at {running.created_at.astimezone():%H:%M}" in (late.error["detail"])
+    )
+    assert f"as job {running.id[:8]}, before this file came" in late.error["detail"]
+
+
+def test_while_it_may_still_change_the_queued_job_no_one_is_told_to_drop_the_image_again(
+    make_site,
+) -> None:
+    site = make_site(sidecar_wait_seconds=60)
+    site.put("cat.png", b"cat")
+    site.tick(100)
+    site.put("cat.yaml", "priority: 9")
+    site.tick(30)
+    assert site.waiting()["cat.yaml"] == "waits for an image called cat"
+    site.tick(100)
+    assert (site.job().priority, site.left()) == (9, set())
+
+
+def test_one_of_an_image_with_a_longer_name_names_no_job(site) -> None:
+    site.put("cat.b.png", b"cat")
+    site.settle()
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert site.waiting()["cat.yaml"] == "waits for an image called cat"
+
+
 def yamls(site) -> list[str]:
     return [path.read_text() for path in site.claims() if path.suffix != ".png"]
 

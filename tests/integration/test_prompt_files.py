@@ -70,6 +70,17 @@ def test_a_text_that_comes_late_changes_the_queued_job(site: Site) -> None:
     assert site.left() == set()
 
 
+def test_a_number_of_thousands_of_digits_fails_its_own_job_only(site: Site) -> None:
+    site.put("cat.txt", f"a cat\n--seed {'9' * 5000}")
+    site.put("cat.png", b"cat")
+    site.put("dog.png", b"dog")
+    site.settle()
+    cat, dog = sorted(site.jobs(), key=lambda job: job.name)
+    assert (cat.status, cat.error["code"]) == ("failed", "parameter_invalid")
+    assert cat.error["detail"].startswith("line 2: img2img.seed: should be ")
+    assert dog.status == "queued"
+
+
 @pytest.mark.parametrize("is_late", [False, True])
 def test_a_text_that_is_wrong_is_not_called_a_yaml(site: Site, is_late: bool) -> None:
     if is_late:

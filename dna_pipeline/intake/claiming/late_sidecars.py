@@ -31,10 +31,11 @@ from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claim import claim_of, companions_in
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, markers
-from dna_pipeline.intake.discovery.candidates import Candidate, References
+from dna_pipeline.intake.discovery.candidates import Candidate, References, Waiting
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, target_of
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import (
+    IMAGE_SUFFIXES,
     FileStat,
     is_image_name,
     is_sidecar_name,
@@ -85,11 +86,18 @@ class _Explanations:
         name = target_of(mask)
         return self.recent.explanation([name], [f"{escape(name)}.*"])
 
+    def of_sidecar(self, sidecar: str) -> str:
+        name = without_suffix(sidecar)
+        return self.recent.explanation([name, *(f"{name}.{end}" for end in IMAGE_SUFFIXES)])
+
 
 class LateSidecars:
     """Gives late sidecars to their jobs.
 
-    If the job is no longer queued, a sidecar gets a job of its own, which fails and names it.
+    If the job is no longer queued, a sidecar gets a job of its own, which fails and names it. But
+    where the job had a sidecar of that name already, this one is likely the first file of the next
+    pair: failed at once, it would leave the image, when that comes, to run without it. So it waits
+    for the image, and the reason names the job.
     """
 
     def __init__(self, ledger: Ledger, finder: CandidateFinder, planner: Planner) -> None:
@@ -125,7 +133,8 @@ class LateSidecars:
         return too_late_drops
 
     def explain(self) -> None:
-        """Add to the reason why a job file or a mask waits that its images were claimed before.
+        """Add to the reason why a YAML or a mask waits, and to the error of a YAML that waited in
+        vain, that its images were claimed before.
 
         Asks about each state of a file once, and then pairs the masks and reads the ledger once for
         all files together.
@@ -138,30 +147,48 @@ class LateSidecars:
             p: entry for p, entry in self._explained.items() if finder.files.get(p) == entry[0]
         }
         for index, waiting in enumerate(finder.waiting):
-            is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
-            is_orphan = waiting.kind == "mask" and is_mask_name(waiting.path)
-            if (is_job_file or is_orphan) and (text := self._explanation(waiting.path, context)):
+            if self._is_explained(waiting) and (text := self._explanation(waiting.path, context)):
                 finder.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
+        for index, candidate in enumerate(finder.pending):
+            sidecar, error = candidate.sidecar, candidate.error
+            if sidecar is None or candidate.paths != [sidecar] or type(error) is not ImageMissing:
+                continue
+            if text := self._explanation(sidecar, context):
+                error = ImageMissing(f"{error.detail}; {text}", hint=error.hint, where=error.where)
+                finder.pending[index] = replace(candidate, error=error)
+
+    def _is_explained(self, waiting: Waiting) -> bool:
+        """True if a file waits for images that may have been claimed before.
+
+        A plain sidecar is handled first, since it may still change the queued job of its image.
+        """
+        path = waiting.path
+        if waiting.kind == "mask":
+            return is_mask_name(path)
+        if waiting.kind != "image" or not is_yaml_name(path) or path not in self._finder.files:
+            return False
+        reference = self._finder.reference(path)
+        return path in self._handled or isinstance(reference, str | References)
 
     def _explanation(self, file: str, context: _Explanations) -> str:
         if (entry := self._explained.get(file)) is not None:
             return entry[1]
         if (stat := self._finder.files.get(file)) is None:
             return ""
-        explain = context.of_mask if is_mask_name(file) else partial(self._of_job_file, context)
+        explain = context.of_mask if is_mask_name(file) else partial(self._of_naming_file, context)
         text = explain(file)
         self._explained[file] = stat, text
         return text
 
-    def _of_job_file(self, context: _Explanations, job_file: str) -> str:
-        reference = self._finder.reference(job_file)
+    def _of_naming_file(self, context: _Explanations, path: str) -> str:
+        reference = self._finder.reference(path)
         if isinstance(reference, str):
             reference = References(
-                (posixpath.normpath(posixpath.join(folder_of(job_file), reference)),)
+                (posixpath.normpath(posixpath.join(folder_of(path), reference)),)
             )
         if not isinstance(reference, References):
-            return ""
-        missing = [path for path in reference.paths if path not in self._finder.files]
+            return context.of_sidecar(path)
+        missing = [image for image in reference.paths if image not in self._finder.files]
         return context.recent.explanation(missing, reference.patterns)
 
     def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:

@@ -46,6 +46,11 @@ def test_what_is_said_twice_is_refused() -> None:
             values(text)
 
 
+@pytest.mark.parametrize("number", ["9" * 5000, "-" + "9" * 1001, "9" * 400 + ".5"])
+def test_a_number_that_is_too_long_stays_text(number: str) -> None:
+    assert values(f"a cat\n--seed {number}") == {"prompt": "a cat", "seed": number}
+
+
 def test_utf_16_is_read() -> None:
     assert parse_sidecar(as_yaml("a cat\r\nof 粘土".encode("utf-16"))).value == {
         "img2img": {"prompt": "a cat\nof 粘土"}

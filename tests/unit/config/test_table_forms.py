@@ -436,6 +436,9 @@ def test_json_that_is_no_json_lines(table: Read, text: str, words: str) -> None:
         ("{“image”: “a.png”}", "the quotes are curly"),
         ('{"image": "a.png"', "this is no JSON: .* at character 18"),
         ('{"image": "a.png", "seed": Infinity}', "Infinity is no number of JSON"),
+        ('{"image": "a.png", "meta": {"a": 1e999}}', "1e999 is too large for a number"),
+        ('{"image": "a.png", "meta": [{"a": -1e999}]}', "-1e999 is too large for a number"),
+        ('{"image": "a.png", "seed": ' + "9" * 5000 + "}", "a number of more than 1,000 digits"),
         ('"a.png"', "should be an object, not 'a.png'"),
     ],
 )

@@ -14,7 +14,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from dna_pipeline.base.errors import ParameterInvalid
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.config.image_metadata import MetadataError, of_a1111, parameters_of
+from dna_pipeline.config.image_metadata import (
+    MetadataError,
+    labels_of_a1111,
+    of_a1111,
+    parameters_of,
+)
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
 from dna_pipeline.intake.planning.exif_texts import exif_texts
@@ -133,6 +138,7 @@ def test_other_programs(texts: dict[str, str], values: dict[str, Any]) -> None:
 
 
 LOOP = {"6": {"class_type": "X", "inputs": {"text": ["6", 0]}}}
+CUT = {"8": {"inputs": {"string": "a \ud83d"}}}
 OTHER = {"10": {"inputs": COMFY["3"]["inputs"] | {"positive": ["7", 0]}}}
 
 
@@ -149,6 +155,10 @@ OTHER = {"10": {"inputs": COMFY["3"]["inputs"] | {"positive": ["7", 0]}}}
         ({"prompt": comfy(**LOOP)}, "has no prompts"),
         ({"prompt": comfy(**OTHER)}, "has 2 prompts"),
         ({"invokeai_metadata": '{"app_version": "6"}'}, "no prompt in a form"),
+        ({"parameters": '{"prompt": "a \\ud83d"}'}, "damaged: its prompt has half of a character"),
+        ({"parameters": '{"prompt": "a", "uc": "\\udc00"}'}, "its negative_prompt has half"),
+        ({"parameters": '{"prompt": "a", "seed": "\\ud83d"}'}, "has seed: \\ud83d"),
+        ({"prompt": comfy(**CUT)}, "damaged: its prompt has half of a character"),
         ({"parameters": "x\nSteps: many, Seed: 1, CFG scale: 2"}, "Steps: many"),
     ],
 )
@@ -156,6 +166,18 @@ def test_a_sentence_for_all_else(texts: dict[str, str], part: str) -> None:
     with pytest.raises(MetadataError) as caught:
         parameters_of(texts)
     assert part in str(caught.value)
+
+
+def test_half_a_character_in_a_text_that_is_not_used_does_no_harm() -> None:
+    text = '{"prompt": "a \\ud83d\\udc31", "title": "\\ud83d"}'
+    assert parameters_of({"parameters": text}) == {"prompt": "a \U0001f431"}
+
+
+def test_a_quoted_label_with_half_a_character_stays_as_it_is_written() -> None:
+    text = 'a cat\nSteps: 4, Seed: 1, Model: "dream \\ud83d", Hashes: "a, \\ud83d\\udc31"'
+    labels = labels_of_a1111(text)
+    assert labels["Model"] == '"dream \\ud83d"'
+    assert labels["Hashes"] == "a, \U0001f431"
 
 
 # --- chunks ---
