@@ -105,6 +105,16 @@ def test_one_that_is_corrected_while_the_job_is_queued_counts(site) -> None:
     assert [p.read_text() for p in site.claims() if p.suffix == ".yaml"] == ["priority: 6"]
 
 
+def test_a_corrected_one_counts_too_where_each_image_needs_one(make_site) -> None:
+    site = make_site(sidecar="required")
+    site.put("cat.png")
+    site.put("cat.yaml", "priority: 1")
+    site.settle()
+    site.put("cat.yaml", "priority: 7")
+    site.settle()
+    assert (site.job().priority, site.left()) == (7, set())
+
+
 def test_a_new_one_for_a_job_that_has_begun_waits_for_its_image_and_names_the_job(site) -> None:
     site.put("cat.png", b"cat")
     site.put("cat.yaml", "priority: 5")

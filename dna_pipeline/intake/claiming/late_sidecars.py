@@ -41,6 +41,7 @@ from dna_pipeline.intake.discovery.scan import (
     is_sidecar_name,
     is_yaml_name,
 )
+from dna_pipeline.intake.discovery.waits import wait_for_image_s
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
@@ -126,7 +127,7 @@ class LateSidecars:
             if not is_sidecar_name(path) or isinstance(finder.reference(path), References):
                 continue
             # The image may still be on its way, so the sidecar waits for it first.
-            if now >= settled + self._inbox.sidecar_wait_s:
+            if now >= settled + wait_for_image_s(self._inbox):
                 self._handled[path] = finder.files[path]
                 if (too_late := self._handle(path, finder.files[path])) is not None:
                     too_late_drops.append(too_late)

@@ -35,9 +35,14 @@ NO_PROMPT_REASON = "is the prompt of no image that is here, or a YAML beside the
 """Reason for people why a text file stays in an inbox with `prompt_files`."""
 
 QUIET_S = 5.0
-"""Wait of a batch for further images, and of an image for its mask, where `sidecar: required` sets
-a wait of an hour: that hour is for the file that names the images, and that file is already here.
-"""
+"""Longest wait of a batch for further images, of an image for its mask, and of a sidecar for its
+image, where `sidecar: required` sets a wait of an hour: that hour is for the file that names the
+images, and that file is already here."""
+
+
+def wait_for_image_s(inbox: Inbox) -> float:
+    """Wait of what belongs to images that may still come, or that waits for their masks."""
+    return min(inbox.sidecar_wait_s, QUIET_S) if inbox.sidecar_required else inbox.sidecar_wait_s
 
 
 class Waits:
@@ -177,9 +182,7 @@ class Waits:
             return None
         folders = {folder_of(path) for path in (*paths, *names.patterns, *names.paths)}
         changed = max(map(self._tracker.folder_changed_at, folders))
-        wait_s = self._inbox.sidecar_wait_s
-        if self._inbox.sidecar_required:
-            wait_s = min(wait_s, QUIET_S)
+        wait_s = wait_for_image_s(self._inbox)
         until = _quiet_at(settled, changed, wait_s)
         if self._now >= until:
             return None
@@ -300,9 +303,9 @@ class Waits:
             candidates = [self._candidate(image, file, error) for image in file.images]
             self._add_or_hold(file, files, candidates)
             return
-        reason = f"waits {self._mask_wait_s:g} s for a mask"
+        reason = f"waits {wait_for_image_s(self._inbox):g} s for a mask"
         for path in files:
-            self._wait(path, reason, until, "mask", is_long=self._mask_wait_s > LONG_S)
+            self._wait(path, reason, until, "mask", is_long=wait_for_image_s(self._inbox) > LONG_S)
 
     def _add_or_hold(
         self, file: NamingFile, paths: Sequence[str], candidates: Sequence[Candidate]
@@ -344,13 +347,8 @@ class Waits:
         paths = [file.path, *file.images]
         settled = max(self._tracker.settled_since(path) or self._now for path in paths)
         changed = max(self._tracker.folder_changed_at(folder_of(path)) for path in file.images)
-        until = _quiet_at(settled, changed, self._mask_wait_s)
+        until = _quiet_at(settled, changed, wait_for_image_s(self._inbox))
         return until if self._now < until else None
-
-    @property
-    def _mask_wait_s(self) -> float:
-        wait_s = self._inbox.sidecar_wait_s
-        return min(wait_s, QUIET_S) if self._inbox.sidecar_required else wait_s
 
     def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
         path = candidate.image or candidate.table or candidate.sidecar or ""
