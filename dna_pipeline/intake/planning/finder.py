@@ -143,6 +143,23 @@ class CandidateFinder:
         """Have the next images of `pending` decoded while others are claimed."""
         paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
         paths = [p for p in paths if p in self.files and p not in self._probes]
+    def hold(self, folders: Mapping[str, str]) -> None:
+        """Let the candidates of `pending` wait that have files in these folders of the inbox.
+
+        Args:
+            folders: for each the reason, for people.
+        """
+        pending, self.pending = self.pending, deque[Candidate]()
+        for candidate in pending:
+            places = map(folder_of, candidate.paths)
+            why = next((folders[place] for place in places if place in folders), None)
+            if why is None:
+                self.pending.append(candidate)
+            else:
+                first = candidate.image or candidate.table or candidate.sidecar or ""
+                self.waiting.append(Waiting(first, why, None, True, "writing"))
+        self._sharers = Counter(c.sidecar for c in self.pending)
+
         questions = self._prober.ask(self.inbox.path / path for path in paths)
         self._questions = dict(zip(paths, questions, strict=True))
 
