@@ -75,7 +75,10 @@ def printable(name: str | Path) -> str:
     """A file's name or path as text that a database and JSON can hold, whatever its bytes."""
     if isinstance(name, str) and name.isascii():
         return name
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, which no file's name has but a table may name
+        return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def visible(text: str) -> str:
