@@ -757,3 +757,16 @@ def test_an_image_whose_mask_has_such_a_name_fails_alone(painted: Site) -> None:
     painted.tick(IMAGE_WAIT_S + 60)
     assert errors(painted) == [("a.png", "mask_missing")]
     assert len(painted.jobs()) == 2
+
+
+def test_a_row_that_names_a_file_whose_name_is_no_text_is_reported(painted: Site) -> None:
+    odd = os.fsdecode(b"St\xfchle.png")
+    painted.put(odd, b"chairs")
+    painted.put("all.yaml", "images: ['*.png']\nimg2img: {mask: file}\n")
+    painted.settle()
+    (row,) = report(painted)
+    assert row["code"] == "mask_missing"
+    assert r"St\xfchle.mask.png" in row["detail"]
+    painted.put("b.png", b"b")
+    painted.settle()
+    assert [job.name for job in painted.jobs()] == ["b.png"]
