@@ -116,10 +116,14 @@ def free_names(name: str, first: int = 1) -> Iterator[str]:
     yield name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     for number in count(first):
-        tail = f" ({number}){suffix}"
-        while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
-            stem = stem[:-1]
-        yield stem + tail
+        yield with_tail(stem, f" ({number}){suffix}")
+
+
+def with_tail(stem: str, tail: str) -> str:
+    """A file's name of these two parts; the stem is cut so that the name has `NAME_BYTES`."""
+    while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
+        stem = stem[:-1]
+    return stem + tail
 
 
 def numbered(name: str) -> Iterator[str]:

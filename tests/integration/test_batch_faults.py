@@ -594,6 +594,32 @@ def test_an_image_whose_yaml_cannot_be_given_back_waits_for_it(
 
 
 @pytest.mark.slow
+def test_an_image_whose_copy_no_file_system_accepts_is_a_wrong_row(
+    site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
+) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENAMETOOLONG, "File name too long"))
+    site.tick(WAIT_S + 60)
+    assert statuses(site) == {"2": "queued", "3": "wrong"}
+
+
+def test_a_full_disk_is_no_fault_of_an_image(
+    site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
+) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENOSPC, "No space left on device"))
+    site.tick(WAIT_S + 60)
+    assert site.jobs() == []
+    monkeypatch.undo()
+    site.settle()
+    assert statuses(site) == {"2": "queued", "3": "queued"}
+
+
+@pytest.mark.slow
 def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
     for number in range(40):
         site.put(f"{number:02}.png", f"image {number}")

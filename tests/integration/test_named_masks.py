@@ -759,6 +759,16 @@ def test_an_image_whose_mask_has_such_a_name_fails_alone(painted: Site) -> None:
     assert len(painted.jobs()) == 2
 
 
+def test_a_mask_with_the_longest_name_is_copied(painted: Site) -> None:
+    name = f"{'猫' * 83}.png"
+    painted.put(name, ROUND)
+    painted.put("a.png", b"a")
+    painted.put("all.csv", f"image,img2img.mask\na.png,{name}\n")
+    painted.settle()
+    assert statuses(painted) == {"2": "queued"}
+    assert masks(painted) == {"a.png": [name]}
+
+
 def test_a_row_that_names_a_file_whose_name_is_no_text_is_reported(painted: Site) -> None:
     odd = os.fsdecode(b"St\xfchle.png")
     painted.put(odd, b"chairs")
