@@ -50,10 +50,24 @@ NETWORK = frozenset(
 IN_MEMORY = frozenset({"ramfs", "tmpfs"})
 """File systems whose files are gone after a restart of the machine."""
 
+_DISK_FAULTS = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM}
+    | {errno.ENOENT, errno.ENOTDIR, errno.ENOTCONN, errno.ENODEV, errno.ENXIO, errno.ESTALE}
+    | {errno.ETIMEDOUT, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN, errno.ENETUNREACH}
+)
+"""Errors of a disk that is full, read-only or away, and of a process that has no more room."""
+
 _MAX_LINKS = 40
 
 _NO_EXCLUSIVE_RENAME = frozenset({errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP})
 """Errors of systems and file systems that cannot rename and refuse to replace in one step."""
+
+
+def is_disk_fault(error: Exception) -> bool:
+    """True if the error says nothing of the file at which it happened: others there fail too."""
+    if not isinstance(error, OSError):
+        return False
+    return isinstance(error, TimeoutError) or error.errno in _DISK_FAULTS
 
 
 def type_of(folder: Path) -> str:

@@ -75,7 +75,10 @@ def printable(name: str | Path) -> str:
     """A file's name or path as text that a database and JSON can hold, whatever its bytes."""
     if isinstance(name, str) and name.isascii():
         return name
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half a character, which no file's name has but a table may name
+        return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def visible(text: str) -> str:
@@ -113,10 +116,14 @@ def free_names(name: str, first: int = 1) -> Iterator[str]:
     yield name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     for number in count(first):
-        tail = f" ({number}){suffix}"
-        while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
-            stem = stem[:-1]
-        yield stem + tail
+        yield with_tail(stem, f" ({number}){suffix}")
+
+
+def with_tail(stem: str, tail: str) -> str:
+    """A file's name of these two parts; the stem is cut so that the name has `NAME_BYTES`."""
+    while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
+        stem = stem[:-1]
+    return stem + tail
 
 
 def numbered(name: str) -> Iterator[str]:

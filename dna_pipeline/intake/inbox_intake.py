@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import structlog
 
 from dna_pipeline.base.errors import JobError
+from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.companion_paths import paths_of_inbox
@@ -26,7 +27,7 @@ from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.ready_drops import ReadyDrop
-from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
+from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery, UnreturnedFile
 from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger
 
@@ -99,7 +100,8 @@ class InboxIntake:
         """Monotonic time of the next `step` that is due."""
         if self.finder.pending or self._late_drops or self._batch:
             return self._idle_until
-        return max(self._idle_until, min(self.finder.next_at, self.settling.next_at))
+        times = (self.finder.next_at, self.settling.next_at, self.recovery.next_at)
+        return max(self._idle_until, min(times))
 
     def is_busy(self) -> bool:
         """True if something in this inbox will be ready soon without anyone's help."""
@@ -124,22 +126,44 @@ class InboxIntake:
         if self._batch is not None:
             batch = self._batch
             return self._advance(batch.candidate, lambda: self._batch_claimer.step(batch), now)
-        self.recovery.run(now)
+        self._recover(now)
         self.settling.step(now)
         if not self.finder.pending and now >= self.finder.next_at:
             self._look(now)
         return self._take_group(now) or self._begin_batch(now)
+
+    def _recover(self, now: float) -> None:
+        lacked_files = bool(self.recovery.unreturned)
+        self.recovery.run(now)
+        if lacked_files and not self.recovery.unreturned:
+            self.finder.request_scan(now)
 
     def _look(self, now: float) -> None:
         self.finder.find(now)
         self.has_looked = True
         if self.finder.problem is not None:
             return
+        if files := self.recovery.unreturned:
+            self._wait_for(files)
         if self._is_first_look:
             self._first_look()
         self._group = FIRST_GROUP
         self._late_drops = self.late_sidecars.handle(now)
         self.late_sidecars.explain()
+
+    def _wait_for(self, files: Sequence[UnreturnedFile]) -> None:
+        """Take nothing in from the folders to which these files belong.
+
+        An image there may have its sidecar among them, or be one of their batch, and would become a
+        job with other parameters by itself.
+        """
+        held: dict[str, str] = {}
+        for file in files:
+            why = f"lies in {file.claim} until it can be given back: {file.why}"
+            self.finder.waiting.append(Waiting(file.path, why, None, True, "writing"))
+            name = name_of(file.path)
+            held.setdefault(folder_of(file.path), f"waits for {name}, which cannot be given back")
+        self.finder.hold(held)
 
     def _take_group(self, now: float) -> int:
         group, self._late_drops = self._late_drops, []

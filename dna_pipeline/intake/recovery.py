@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+import os
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +14,7 @@ import structlog
 
 from dna_pipeline.base.errors import Failure
 from dna_pipeline.base.layout import claim_dir, entries, is_id, is_real_folder
+from dna_pipeline.base.naming import name_of
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
@@ -36,7 +39,25 @@ ABANDONED_AFTER = timedelta(hours=1)
 running may be making a younger one."""
 
 
+RETRY_S = 10.0
+"""Pause before claims are tried again that could not be recovered, in seconds."""
+
 _COLUMNS = ("id", "inbox", "folder", "claim", "stat", "companions", "image", "sidecar")
+
+
+@dataclass(frozen=True, slots=True)
+class UnreturnedFile:
+    """A file that lies in a claim of which no job is made, and cannot be given back yet.
+
+    Attributes:
+        path: its path in the inbox.
+        claim: the folder in which it lies.
+        why: the reason, for people.
+    """
+
+    path: str
+    claim: Path
+    why: str
 
 
 class ClaimCleanup(Protocol):
@@ -63,7 +84,10 @@ class ClaimCleanup(Protocol):
 
 @dataclass(eq=False)
 class ClaimRecovery:
-    """Recovers the claims of one inbox, once for each folder that is mounted there."""
+    """Recovers the claims of one inbox, once for each folder that is mounted there.
+
+    Claims that cannot be recovered are tried again every `RETRY_S`.
+    """
 
     _config: Config
     _inbox: Inbox
@@ -73,10 +97,24 @@ class ClaimRecovery:
     _look_at: Look
     _recovered_folder: tuple[int, int] | None = None
     """Device and inode of the folder whose claims were all recovered."""
+    _seen_folder: tuple[int, int] | None = None
+    """That of the folder at the last `run`."""
+    _retry_at: float | None = None
+    """Monotonic time at which claims are tried again; None if none waits for that."""
+    _reasons: dict[str, str] = field(default_factory=dict[str, str])
+    """By drop, why its claim could not be recovered at the last attempt."""
+    unreturned: list[UnreturnedFile] = field(default_factory=list[UnreturnedFile])
+    """The files that the last `run` could not give back."""
+
+    @property
+    def next_at(self) -> float:
+        """Monotonic time of the next `run` that is due; infinity if none is."""
+        return inf if self._retry_at is None else self._retry_at
 
     def request(self) -> None:
         """Have the next `run` look at all claims again, as after an error."""
         self._recovered_folder = None
+        self._retry_at = None
 
     def run(self, now: float) -> None:
         """Resume or undo claims that were cut off, unless that was done for this folder.
@@ -84,25 +122,53 @@ class ClaimRecovery:
         If the inbox's folder is missing, do nothing, since it may come back.
         """
         folder = _identity(self._inbox.path)
-        if folder is None or folder == self._recovered_folder:
+        if folder != self._seen_folder:  # a disk that is back is looked at before it is scanned
+            self._seen_folder, self._retry_at = folder, None
+        if folder is None or folder == self._recovered_folder or self._is_too_early(now):
             return
-        for drop in self._ledger.transact(drops.claiming_drops):
-            if drop.inbox == self._inbox.name and drop.id not in self._settling.drops:
-                self._attempt(drop.id, lambda d=drop: self._resume(d, now))
+        before, self._reasons = self._reasons, {}
+        left = [drop for drop in self._cut_off() if not self._resumes(drop, now, before)]
+        self.unreturned = [file for drop in left for file in self._unreturned(drop)]
         self._ledger.transact(batches.forget_unclaimed)
-        try:
-            finish_attaching(self._ledger, self._inbox)
-        except OSError as error:
-            log.warning("claim.left", inbox=self._inbox.name, why=str(error))
-        if self._inbox.keeps or self._adopt_claims(now):
-            self._recovered_folder = folder
+        self._attempt("", lambda: finish_attaching(self._ledger, self._inbox), before)
+        is_whole = self._inbox.keeps or self._adopt_claims(now, before)
+        self._retry_at = now + RETRY_S if self._reasons else None
+        self._recovered_folder = folder if is_whole and not self._reasons else None
 
-    def _attempt(self, drop_id: str, action: Callable[[], None]) -> None:
-        """Run an action on a claim; log its failure, so that the rest of the inbox goes on."""
+    def _is_too_early(self, now: float) -> bool:
+        return self._retry_at is not None and now < self._retry_at
+
+    def _cut_off(self) -> list[Drop]:
+        """The drops of the inbox whose claim was cut off."""
+        claiming = self._ledger.transact(drops.claiming_drops)
+        settling = self._settling.drops
+        return [d for d in claiming if d.inbox == self._inbox.name and d.id not in settling]
+
+    def _resumes(self, drop: Drop, now: float, before: Mapping[str, str]) -> bool:
+        return self._attempt(drop.id, lambda: self._resume(drop, now), before)
+
+    def _attempt(self, drop_id: str, action: Callable[[], None], before: Mapping[str, str]) -> bool:
+        """Run an action on a claim; False if it failed, so that it must be tried again.
+
+        The rest of the inbox goes on. A failure is logged unless its reason is that of `before`.
+        """
         try:
             action()
         except OSError as error:
-            log.warning("claim.left", inbox=self._inbox.name, drop=drop_id, why=str(error))
+            self._reasons[drop_id] = why = str(error)
+            if before.get(drop_id) != why:
+                log.warning("claim.left", inbox=self._inbox.name, drop=drop_id or None, why=why)
+            return False
+        return True
+
+    def _unreturned(self, drop: Drop) -> Iterator[UnreturnedFile]:
+        """Files of a drop that still lie in its claim in the inbox, though no job is made of it."""
+        claim = Path(drop.claim)
+        if self._cleanup.is_copy(claim):
+            return  # the originals were not moved
+        for path in drop.stat:
+            if not Path(path).is_absolute() and os.path.lexists(claim / name_of(path)):
+                yield UnreturnedFile(path, claim, self._reasons[drop.id])
 
     def _resume(self, drop: Drop, now: float) -> None:
         folder = Path(drop.claim)
@@ -142,7 +208,7 @@ class ClaimRecovery:
         copies = names_of_copies(drop.companions)
         self._cleanup.give_up_copy(Path(drop.claim), originals, copies)
 
-    def _adopt_claims(self, now: float) -> bool:
+    def _adopt_claims(self, now: float, before: Mapping[str, str]) -> bool:
         """Adopt claims that the ledger does not know, and dispose of those of ended drops.
 
         False if the claims cannot be listed; the next look at the inbox says why.
@@ -156,7 +222,7 @@ class ClaimRecovery:
         open_ids = self._ledger.transact(drops.open_drop_ids)
         for drop_id in drop_ids:
             if drop_id not in open_ids and is_id(drop_id):
-                self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
+                self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now), before)
         return True
 
     def _adopt(self, drop_id: str, now: float) -> None:

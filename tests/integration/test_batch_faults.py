@@ -537,6 +537,88 @@ def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSit
     assert statuses(site) == {"2": "skipped"}
 
 
+def deny_return(*_: Any) -> Path:
+    raise PermissionError(errno.EACCES, "Permission denied", "in")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_files_that_cannot_be_given_back_are_given_back_later_and_the_batch_runs(
+    site: Site, monkeypatch: pytest.MonkeyPatch, restart: bool
+) -> None:
+    for name in "abc":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image,priority\na.png,7\nb.png,7\nc.png,7\n")
+    take_others(monkeypatch, "c.png", lambda: claims.Busy("c.png: Permission denied"))
+    monkeypatch.setattr(claims, "put_back", deny_return)
+    site.settle()
+    assert site.left() == {"c.png"}
+    # The folder may be written to again, but its files were not given back yet.
+    monkeypatch.undo()
+    monkeypatch.setattr(claims, "put_back", deny_return)
+    if restart:
+        site.restart()
+    site.settle()
+    assert site.jobs() == [], "c.png is taken in without its table"
+    waiting = site.waiting()
+    assert set(waiting) == {"a.png", "b.png", "c.png", "shots.csv"}
+    assert "until it can be given back: " in waiting["shots.csv"]
+    assert ".dna" in waiting["shots.csv"]
+    assert "Permission denied" in waiting["shots.csv"]
+    assert waiting["c.png"].startswith("waits for ")
+    assert not site.gate.is_busy(), "`run` would wait for it for ever"
+    monkeypatch.undo()
+    site.tick(40)
+    assert [(job.name, job.priority) for job in site.jobs()] == [
+        ("a.png", 7), ("b.png", 7), ("c.png", 7),
+    ]  # fmt: skip
+    assert site.waiting() == {}
+    assert len(site.rows(Batch)) == 1
+
+
+def test_an_image_whose_yaml_cannot_be_given_back_waits_for_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.put("a.png")
+    site.put("a.png.yaml", "priority: 7\n")
+    take_others(monkeypatch, "a.png", lambda: claims.Busy("a.png: Permission denied"))
+    monkeypatch.setattr(claims, "put_back", deny_return)
+    step_till_quiet(site)
+    monkeypatch.undo()
+    monkeypatch.setattr(claims, "put_back", deny_return)
+    step_till_quiet(site)
+    assert site.jobs() == []
+    assert set(site.waiting()) == {"a.png", "a.png.yaml"}
+    monkeypatch.undo()
+    step_till_quiet(site)
+    assert [job.priority for job in site.jobs()] == [7]
+
+
+@pytest.mark.slow
+def test_an_image_whose_copy_no_file_system_accepts_is_a_wrong_row(
+    site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
+) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENAMETOOLONG, "File name too long"))
+    site.tick(WAIT_S + 60)
+    assert statuses(site) == {"2": "queued", "3": "wrong"}
+
+
+def test_a_full_disk_is_no_fault_of_an_image(
+    site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
+) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENOSPC, "No space left on device"))
+    site.tick(WAIT_S + 60)
+    assert site.jobs() == []
+    monkeypatch.undo()
+    site.settle()
+    assert statuses(site) == {"2": "queued", "3": "queued"}
+
+
 @pytest.mark.slow
 def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
     for number in range(40):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from dna_pipeline.intake import inbox_intake
 from dna_pipeline.intake import service as gates
 from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.planning import finder
+from dna_pipeline.intake.planning.planner import Planner
 from tests.hashes import sha256
 
 
@@ -294,6 +297,100 @@ def test_one_file_that_cannot_be_taken_does_not_stop_the_others(site, monkeypatc
     assert {job.name for job in site.jobs()} == {"a.png", "c.png"}
     assert site.left() == {"b.png"}
     assert "Input/output error" in site.waiting()["b.png"]
+
+
+def test_an_error_that_nobody_foresaw_fails_one_job_and_no_other(make_site, monkeypatch) -> None:
+    for originals in ("archive", "keep"):
+        site = make_site(pipeline="paint", originals=originals)
+        site.put("a.png", "a")
+        site.put("b.png", "b")
+        site.put("b.png.yaml", "seed: 3\n")
+        plan = Planner.plan_image
+
+        def plan_image(self, folder, name, *args, plan=plan, **kwargs):
+            if name == "b.png":
+                raise OverflowError("too many")
+            return plan(self, folder, name, *args, **kwargs)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Planner, "plan_image", plan_image)
+            site.settle()
+            site.restart()
+            site.settle()
+        a, b = sorted(site.jobs(), key=lambda job: job.name)
+        assert (a.status, b.status, b.error["code"]) == ("queued", "failed", "parameter_invalid")
+        assert "OverflowError: too many" in b.error["detail"]
+        if originals == "keep":
+            site.put("b.png.yaml", "seed: 4\n")
+            site.settle()
+            assert [job.status for job in site.jobs() if job.name == "b.png"] == [
+                "failed", "queued",
+            ]  # fmt: skip
+        site.close()
+        shutil.rmtree(site.root / "data")
+        shutil.rmtree(site.inbox)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), OSError(errno.EIO, "broken")])
+def test_a_claim_that_meets_an_error_of_the_disk_waits_alone(site, monkeypatch, error) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    plan = Planner.plan_claimed
+
+    def plan_claimed(self, folder, name, *args):
+        if name == "b.png":
+            raise error
+        return plan(self, folder, name, *args)
+
+    monkeypatch.setattr(Planner, "plan_claimed", plan_claimed)
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png"]
+    site.put("c.png", "c")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png", "c.png"]
+    assert not site.gate.is_busy(), "`run` would wait for it for ever"
+    monkeypatch.undo()
+    site.settle()
+    assert [(job.name, job.status) for job in site.jobs()[2:]] == [("b.png", "queued")]
+
+
+def test_an_image_that_cannot_be_looked_at_waits_alone(site, monkeypatch) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    probe = site.prober.probe
+
+    def fail(path: Path):
+        if path.name == "a.png":
+            raise ZeroDivisionError("a pixel of no size")
+        return probe(path)
+
+    monkeypatch.setattr(site.prober, "probe", fail)
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["b.png"]
+    assert "a pixel of no size" in site.waiting()["a.png"]
+    monkeypatch.undo()
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["b.png", "a.png"]
+
+
+@pytest.mark.parametrize("name", ["read_reference", "companion_places"])
+def test_a_yaml_whose_reader_fails_stops_no_other_file(site, monkeypatch, name) -> None:
+    real = getattr(finder, name)
+
+    def read(inbox, path, *args):
+        if path == "b.png.yaml":
+            raise ZeroDivisionError("no such digit")
+        return real(inbox, path, *args)
+
+    monkeypatch.setattr(finder, name, read)
+    site.put("a.png", "a")
+    site.put("sub.txt")
+    site.put("b.png", "b")
+    site.put("b.png.yaml", "priority: 3\n")
+    site.settle()
+    assert "a.png" in [job.name for job in site.jobs()]
+    if name == "read_reference":
+        assert "no such digit" in site.waiting()["b.png.yaml"]
 
 
 def test_a_claim_that_cannot_be_read_fails_alone(site, monkeypatch) -> None:

@@ -15,6 +15,7 @@ import pytest
 from dna_pipeline.base.reachability import SILENT, Reach, look_directly
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
@@ -22,7 +23,7 @@ from dna_pipeline.operations.check_plan import preview
 from tests.hashes import sha256
 from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
-from tests.integration.test_batches import statuses
+from tests.integration.test_batches import report, statuses
 from tests.integration.test_dispatch import PlayedExecutor
 
 __all__ = ["weights"]
@@ -730,3 +731,52 @@ def test_accents_of_a_path_may_have_another_form(
         file["sha256"] for job in site.jobs() for file in site.drop(job).companions or ()
     ]
     assert errors(site) == []
+
+
+LONG = f"{'m' * 300}.png"
+
+
+def test_a_row_whose_mask_has_a_name_that_no_file_system_accepts_fails_alone(painted: Site) -> None:
+    painted.put("a.png", b"a")
+    painted.put("b.png", b"b")
+    painted.put("c.png", b"c")
+    rows = [
+        {"image": "a.png", "img2img.mask": LONG},
+        {"image": "c.png", "img2img.mask": "\ud800.png"},
+        {"image": "b.png"},
+    ]
+    painted.put("all.jsonl", "\n".join(map(json.dumps, rows)) + "\n")
+    painted.settle()
+    assert statuses(painted) == {"1": "wrong", "2": "wrong", "3": "queued"}
+
+
+def test_an_image_whose_mask_has_such_a_name_fails_alone(painted: Site) -> None:
+    painted.put("a.png", b"a")
+    painted.put("a.png.yaml", f"img2img: {{mask: {LONG}}}\n")
+    painted.put("b.png", b"b")
+    painted.tick(IMAGE_WAIT_S + 60)
+    assert errors(painted) == [("a.png", "mask_missing")]
+    assert len(painted.jobs()) == 2
+
+
+def test_a_mask_with_the_longest_name_is_copied(painted: Site) -> None:
+    name = f"{'猫' * 83}.png"
+    painted.put(name, ROUND)
+    painted.put("a.png", b"a")
+    painted.put("all.csv", f"image,img2img.mask\na.png,{name}\n")
+    painted.settle()
+    assert statuses(painted) == {"2": "queued"}
+    assert masks(painted) == {"a.png": [name]}
+
+
+def test_a_row_that_names_a_file_whose_name_is_no_text_is_reported(painted: Site) -> None:
+    odd = os.fsdecode(b"St\xfchle.png")
+    painted.put(odd, b"chairs")
+    painted.put("all.yaml", "images: ['*.png']\nimg2img: {mask: file}\n")
+    painted.settle()
+    (row,) = report(painted)
+    assert row["code"] == "mask_missing"
+    assert r"St\xfchle.mask.png" in row["detail"]
+    painted.put("b.png", b"b")
+    painted.settle()
+    assert [job.name for job in painted.jobs()] == ["b.png"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.base.filesystem import is_disk_fault
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -77,8 +78,8 @@ class BlockedImages:
         """Record the failure of an image that cannot be claimed, and raise the error again."""
         try:
             yield
-        except claims.ClaimError as error:
-            if image is not None:
+        except (claims.ClaimError, OSError) as error:
+            if image is not None and not is_disk_fault(error):
                 is_refused = isinstance(error, claims.Refused)
                 limit_s = REFUSED_WAIT_S if is_refused else IMAGE_WAIT_S
                 # A file that changed or vanished will soon settle or stay away, so it is retried at

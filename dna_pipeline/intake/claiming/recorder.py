@@ -10,6 +10,7 @@ from typing import Any
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming.claim import Claim
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
@@ -191,7 +192,8 @@ def _versions(entries: Iterable[Entry]) -> dict[str, Version]:
 
 
 def _wrong(error: JobError) -> dict[str, Any]:
+    """Columns of a wrong row. Its error may name files whose names are not UTF-8."""
     return {
-        "status": "wrong", "code": error.code, "field": error.where or None,
-        "detail": error.detail or error.sentence,
+        "status": "wrong", "code": error.code, "field": printable(error.where) or None,
+        "detail": printable(error.detail or error.sentence),
     }  # fmt: skip

@@ -8,7 +8,14 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
+from dna_pipeline.base.errors import (
+    Failure,
+    ImageUnreadable,
+    JobError,
+    ParameterInvalid,
+    SidecarInvalid,
+)
+from dna_pipeline.base.filesystem import is_disk_fault
 from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
 from dna_pipeline.intake.claiming import claims, companions
@@ -26,11 +33,15 @@ from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.ready_drops import ReadyDrop
+from dna_pipeline.ledger.engine import LedgerError
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
 _UNREADABLE = "cannot be read where it was claimed"
+
+
+_SEE_LOG = "The log of the daemon says where this happened; change the YAML if it has a part in it."
 
 
 class SingleClaimer:
@@ -129,6 +140,15 @@ class SingleClaimer:
                 entries.append(self._entry(claim))
             except claims.Changed:
                 moving.append(claim)
+            except LedgerError:
+                raise
+            except Exception as error:
+                # Its files are in the claim by now, so the error would come again with each step,
+                # and nothing more would be taken in.
+                if (entry := self._entry_of_error(claim, error)) is None:
+                    moving.append(claim)
+                else:
+                    entries.append(entry)
         if entries:
             self._log(self._recorder.record(entries))
         return moving
@@ -178,6 +198,32 @@ class SingleClaimer:
             named = ((source, name) for source in sources.values())
             versions |= companions.markers(named, self._known_files, [posixpath.join(*where)])
         entry.versions, entry.older = versions, older
+        return entry
+
+    def _entry_of_error(self, claim: Claim, error: Exception) -> Entry | None:
+        """The entry of a claim of which no job can be made, for a reason that nobody foresaw: its
+        job fails. None while it has to wait, since the cause may be the disk."""
+        if not claim.is_waiting:
+            log.error(
+                "claim.failed", inbox=self._inbox.name, drop=claim.row["id"], exc_info=error
+            )  # fmt: skip
+        if isinstance(error, OSError) and (is_disk_fault(error) or not claim.gives_up):
+            claim.is_waiting = True
+            claim.hashes.clear()  # its files may change before the next try
+            return None
+        claim.is_waiting = False
+        text = f"no job can be made of it: {type(error).__name__}: {error}"
+        claim.error = ParameterInvalid(text, hint=_SEE_LOG).failure()
+        where = claim.row["folder"], claim.row["image"] or claim.row["sidecar"]
+        plan = self._planner.plan_claimed(*where, None, claim.sha256, claim.error)
+        entry = image_entry(self._planner, claim, plan)
+        if self._inbox.keeps and claim.ready is not None:
+            path, error_before = claim.ready.key_path, claim.ready.candidate.error
+            code = error_before.code if error_before else None
+            # No other version has this key, so the file is planned anew once it changes.
+            version = Version(claim.ready.stats, claim.row["id"], code, claim.row["id"])
+            before = self._known_files.version(path)
+            entry.versions, entry.older = {path: version}, before.drop_id if before else None
         return entry
 
     def _log(self, jobs: Sequence[dict[str, Any]]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from dna_pipeline.base.naming import name_of
+from dna_pipeline.base.naming import name_of, with_tail
 from dna_pipeline.intake.discovery.names import fold, without_suffix
 from dna_pipeline.intake.discovery.scan import is_image_name
 
@@ -46,7 +46,7 @@ def name_of_copy(path: str, others: Container[str]) -> str:
     """Name in a claim for the copy of a mask that is named by its path.
 
     It is that of a mask, so that nobody takes it for the picture where the ledger is lost, or where
-    people drop the files of a result again.
+    people drop the files of a result again. The stem of a long name is cut.
 
     Args:
         others: names that other files of the claim have, in lower case.
@@ -54,7 +54,8 @@ def name_of_copy(path: str, others: Container[str]) -> str:
     name = name_of(path)
     stem, suffix = without_suffix(name), name.rpartition(".")[2]
     stem = target_of(name) if is_mask_name(name) else stem
-    names = (f"{stem}{'' if n == 1 else f'-{n}'}{_WORD}.{suffix}" for n in count(1))
+    tails = (f"{'' if n == 1 else f'-{n}'}{_WORD}.{suffix}" for n in count(1))
+    names = (with_tail(stem, tail) for tail in tails)
     return next(name for name in names if name.lower() not in others)
 
 

@@ -28,7 +28,13 @@ from dna_pipeline.intake.discovery.scan import is_image_name, is_passed_over
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.references import escape_error
-from dna_pipeline.intake.planning.source_roots import literal_file, obstacle, unreachable_reason
+from dna_pipeline.intake.planning.source_roots import (
+    is_file,
+    is_file_or_raise,
+    literal_file,
+    obstacle,
+    unreachable_reason,
+)
 from dna_pipeline.stages import companions
 
 Need = tuple[str, str]
@@ -155,15 +161,14 @@ def _inside(home: Path, text: str) -> Path | None:
         return None
     for form in forms_of(text):
         path = home / form
-        is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / form
-        if is_direct and path.is_file():
+        if is_file(path) and Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / form:
             return path
     return None
 
 
 def _anywhere(home: Path, text: str) -> Source | None:
     """The file at a path that starts at a folder and may lead anywhere; None if there is none."""
-    path = next((path for form in forms_of(text) if (path := home / form).is_file()), None)
+    path = next((path for form in forms_of(text) if is_file_or_raise(path := home / form)), None)
     return None if path is None else Source(path, None, real=Path(os.path.realpath(path)))
 
 

@@ -14,7 +14,8 @@ from posixpath import join, normpath
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError
-from dna_pipeline.base.naming import folder_of
+from dna_pipeline.base.filesystem import is_disk_fault
+from dna_pipeline.base.naming import folder_of, printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.image_paths import Place
 from dna_pipeline.config.schema import Inbox
@@ -41,6 +42,7 @@ from dna_pipeline.intake.planning.references import (
     read_reference,
 )
 from dna_pipeline.intake.planning.source_roots import stored_form
+from dna_pipeline.ledger.engine import LedgerError
 
 log = structlog.get_logger()
 
@@ -107,6 +109,8 @@ class CandidateFinder:
         self._probes: dict[str, _Probe] = {}
         self._outside: dict[str, tuple[FileStat, Probed | JobError]] = {}
         """Companions outside of the inbox, decoded once for each of their states."""
+        self._reported: dict[str, FileStat | None] = {}
+        """Files at which an error happened that nobody foresaw, with their state at that time."""
         self._own_paths: set[str] = set()
         """Real paths of the `own_companions` that could be looked at."""
         self._questions: dict[str, Question] = {}
@@ -139,6 +143,23 @@ class CandidateFinder:
         self._sharers = Counter(c.sidecar for c in self.pending)
         self._questions = {}
 
+    def hold(self, folders: Mapping[str, str]) -> None:
+        """Let the candidates of `pending` wait that have files in these folders of the inbox.
+
+        Args:
+            folders: for each the reason, for people.
+        """
+        pending, self.pending = self.pending, deque[Candidate]()
+        for candidate in pending:
+            places = map(folder_of, candidate.paths)
+            why = next((folders[place] for place in places if place in folders), None)
+            if why is None:
+                self.pending.append(candidate)
+            else:
+                first = candidate.image or candidate.table or candidate.sidecar or ""
+                self.waiting.append(Waiting(first, why, None, True, "writing"))
+        self._sharers = Counter(c.sidecar for c in self.pending)
+
     def probe_ahead(self, number: int) -> None:
         """Have the next images of `pending` decoded while others are claimed."""
         paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
@@ -155,9 +176,30 @@ class CandidateFinder:
         return candidate, stats_of(candidate, self.files)
 
     def next_ready(self, now: float) -> ReadyDrop | None:
-        """The next of `pending` if it may be claimed; None while it may still be half written."""
+        """The next of `pending` if it may be claimed; None while it has to wait."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
+        try:
+            return self._ready(candidate, now)
+        except Exception as error:
+            if isinstance(error, LedgerError) or is_disk_fault(error):
+                raise
+            # Raised, it would come again with each look, and nothing more would be taken in.
+            path = candidate.image or candidate.sidecar or ""
+            self._report(path, error)
+            self.mark_failed(path, f"cannot be looked at: {type(error).__name__}: {error}")
+            return None
+
+    def _report(self, path: str, error: Exception) -> None:
+        """Log an error that nobody foresaw, once for each state of the file."""
+        if self._reported.get(path) != (stat := self.files.get(path)):
+            log.error(
+                "file.failed", inbox=self.inbox.name, file=printable(path), exc_info=error
+            )  # fmt: skip
+        self._reported[path] = stat
+
+    def _ready(self, candidate: Candidate, now: float) -> ReadyDrop | None:
+        """The drop of a candidate; None while a file of it may still be half written."""
         stats = stats_of(candidate, self.files)
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
@@ -223,7 +265,11 @@ class CandidateFinder:
         cached = self._references.get(path)
         if cached is not None and cached[0] == stat:
             return cached[1]
-        reference = read_reference(self.inbox, path, self._look_at)
+        try:
+            reference = read_reference(self.inbox, path, self._look_at)
+        except Exception as error:  # raised, it would end each look at the inbox
+            self._report(path, error)
+            return Unreadable(f"{type(error).__name__}: {error}")
         # A program may unlock a file with no visible change of it, so `Unreadable` is not cached.
         if not isinstance(reference, Unreadable) and self._is_final(path, reference):
             self._references[path] = stat, reference
@@ -246,6 +292,9 @@ class CandidateFinder:
                 options = companion_places(self.inbox, path)
             except OSError:
                 return NamedCompanions()  # a program may unlock it with no visible change of it
+            except Exception as error:  # raised, it would end each look at the inbox
+                self._report(path, error)
+                return NamedCompanions()
         named = find_companions(self.inbox, options, self._look_at)
         self._companions[path] = stat, options, named
         return named
@@ -317,7 +366,7 @@ class CandidateFinder:
         self.next_at = now + min(MISSING_RETRY_S, self.inbox.rescan_s)
 
     def _forget_vanished(self, listing: Scan) -> None:
-        for cache in (self._references, self._companions):
+        for cache in (self._references, self._companions, self._reported):
             for path in cache.keys() - listing.files.keys():
                 del cache[path]
         named = {str(f) for *_, named in self._companions.values() for f in named.root_files}

@@ -39,6 +39,18 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
 
 
+def is_file_or_raise(path: Path) -> bool:
+    """As `is_file`, but raises OSError if nobody can tell, as without a permission."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except ValueError:
+        return False
+    except OSError as error:
+        if error.errno in _NOTHING:
+            return False
+        raise
+
+
 def stored_form(path: Path) -> Path:
     """The path with its accents in the form in which a file of that name is stored; the path as it
     is if there is none."""

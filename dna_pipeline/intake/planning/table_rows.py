@@ -27,6 +27,7 @@ from dna_pipeline.intake.planning.references import (
     read_table,
     references_to,
 )
+from dna_pipeline.intake.planning.source_roots import is_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +88,7 @@ def _rows_of(chosen: TableRows) -> list[TableRow]:
 def _yaml_beside(inbox: Inbox, table: str) -> str | None:
     """Path of the YAML with the settings of all rows; None if there is none."""
     names = (f"{table}{ending}" for ending in (".yaml", ".yml"))
-    return next((name for name in names if (inbox.path / name).is_file()), None)
+    return next((name for name in names if is_file(inbox.path / name)), None)
 
 
 def _documents(inbox: Inbox, rows: Iterable[TableRow], sidecar: str | None) -> Iterator[Document]:

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from dna_pipeline.config.sentences import closest
 from dna_pipeline.config.templates import TemplateError
+from dna_pipeline.intake.planning.source_roots import is_file_or_raise
 
 MAX_BYTES = 10_000_000
 _MOST_LISTED = 2000
@@ -29,13 +30,15 @@ class WildcardFiles:
             TemplateError: there is no such file in the folder, or it has no lines that can be read.
         """
         path = self._folder / f"{name}.txt"
-        if not _is_inside(name) or not path.is_file():
-            raise TemplateError(self._absent(name))
         try:
+            if not _is_inside(name) or not is_file_or_raise(path):
+                raise TemplateError(self._absent(name))
             status = path.stat()
             stat = status.st_ino, status.st_mtime_ns, status.st_size
             if (before := self._cache.get(name)) is None or before[0] != stat:
                 self._cache[name] = before = stat, _read(path)
+        except TemplateError:
+            raise
         except (OSError, ValueError) as error:
             raise TemplateError(f"wildcard file {path} cannot be read: {error}") from None
         if not before[1]:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from dna_pipeline.base.naming import NAME_BYTES
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Pairing, References
-from dna_pipeline.intake.discovery.mask_names import is_mask_name
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, name_of_copy
 from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
@@ -185,3 +186,13 @@ def test_without_masks_in_the_pipeline_it_is_a_render_pass_as_before() -> None:
     assert reasons(Folder("cat.png", pairs_masks=False).pair(SETTLE)) == {
         "cat.png": "waits 5 s for a sidecar"
     }
+
+
+@pytest.mark.parametrize("name", [f"{'猫' * 83}.png", f"{'a' * 251}.png"])
+def test_the_copy_of_a_mask_with_a_long_name_has_a_name_that_fits(name: str) -> None:
+    first = name_of_copy(name, ())
+    second = name_of_copy(name, {first.lower()})
+    for copy in (first, second):
+        assert len(copy.encode()) <= NAME_BYTES
+        assert is_mask_name(copy)
+    assert second.endswith("-2.mask.png")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,19 @@ def test_the_finished_prompt_is_checked_before_it_waits_for_a_worker(
 def test_a_missing_file_is_an_error_of_the_job(folder: Path) -> None:
     with pytest.raises(ParameterInvalid, match="did you mean __colour__"):
         planner(folder, "x").resolve_one(b"img2img: {prompt: a __colours__ cat}", JobContext())
+
+
+def test_a_name_that_no_file_system_accepts_is_that_of_no_file(folder: Path) -> None:
+    with pytest.raises(ParameterInvalid, match="is not there"):
+        planner(folder, f"__{'猫' * 84}__").resolve_one(None, JobContext("a.png"))
+
+
+def test_a_file_that_nobody_may_look_at_is_not_called_missing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stat(path: Path, **_: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with pytest.raises(TemplateError, match=r"cannot be read: .*Permission denied"):
+        WildcardFiles(folder).lines("colour")
