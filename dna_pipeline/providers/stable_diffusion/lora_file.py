@@ -8,6 +8,8 @@ Diffusers  unet.down_blocks.0.….attn1.to_q.lora.down.weight; older: …attn1.p
 PEFT       unet.down_blocks.0.….attn1.to_q.lora_A.weight; also behind `base_model.model.`
 
 The text encoder's names begin with `lora_te_` or `text_encoder.`. Without an alpha it is the rank.
+An rsLoRA, whose factor is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732), is named so in
+what Diffusers writes into the header; LyCORIS writes an alpha that has the factor already.
 """
 
 from __future__ import annotations
@@ -195,11 +197,13 @@ def _header_alpha(path: Path, metadata: Mapping[str, Any], layer: Layer, rank: i
 
 def _own_alpha(metadata: Mapping[str, Any], layer: Layer, rank: int) -> float:
     part, name = layer
+    # `Change` divides by the rank where an rsLoRA divides by its root.
+    factor = math.sqrt(rank) if metadata.get(f"{part}.use_rslora") else 1.0
     patterns: dict[str, Any] = metadata.get(f"{part}.alpha_pattern") or {}
     for pattern, alpha in patterns.items():
         if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            return float(alpha)
-    return float(metadata.get(f"{part}.lora_alpha", rank))
+            return factor * float(alpha)
+    return factor * float(metadata.get(f"{part}.lora_alpha", rank))
 
 
 def _fitted(

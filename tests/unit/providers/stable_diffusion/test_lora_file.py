@@ -38,6 +38,9 @@ def read(folder: Path, content: dict[str, torch.Tensor], **header: Any) -> Chang
     [
         ({}, 1.0),
         ({"lora_alpha": 8}, 0.125),
+        ({"lora_alpha": 8, "use_rslora": False}, 0.125),
+        ({"lora_alpha": 8, "use_rslora": True}, 1.0),
+        ({"lora_alpha": 8, "use_rslora": True, "alpha_pattern": {"to_q": 16}}, 2.0),
         ({"lora_alpha": 8, "alpha_pattern": {"to_q": 16}}, 0.25),
     ],
 )
@@ -47,7 +50,7 @@ def test_the_factor_by_the_header(tmp_path: Path, header: dict[str, Any], scale:
 
 def test_a_stored_alpha_is_divided_by_the_rank_whatever_the_header_says(tmp_path: Path):
     content = tensors(64) | {f"{KOHYA}.alpha": torch.tensor(8.0)}
-    assert read(tmp_path, content, lora_alpha=4).scale == 0.125
+    assert read(tmp_path, content, lora_alpha=4, use_rslora=True).scale == 0.125
 
 
 @pytest.mark.parametrize(
