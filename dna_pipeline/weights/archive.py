@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 
 from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.base.files import fsync, remove_tree_if_there, sha256_file, write_atomic
-from dna_pipeline.base.naming import is_reserved
+from dna_pipeline.base.naming import folded, is_reserved
 from dna_pipeline.base.quantities import size
 from dna_pipeline.weights.headers import Format, read_header
 from dna_pipeline.weights.progress import Progress
@@ -100,6 +100,31 @@ def pack(
 
 
 # --- writing ---
+
+
+def member_name(target: str, root: Path, file: Path) -> str:
+    """Name of a file's member in an archive, for a root with that target."""
+    return (PurePosixPath(target) / file.relative_to(root).as_posix()).as_posix()
+
+
+def check_members(members: Sequence[tuple[str, str]]) -> None:
+    """Raise `TransferFailed` if `import_archive` would refuse a member by its name.
+
+    Args:
+        members: the name of the model of each, and its own.
+    """
+    for model, name in members:
+        if not _is_path_of_models(name):
+            raise TransferFailed(
+                f"{model}: {name.removeprefix(MODELS + '/')!r} is no name that every system takes; "
+                "rename it, here and in pipeline.yaml, and export again"
+            )
+    if clash := _clash([name for _, name in members]):
+        models = dict.fromkeys(model for model, name in members if name in clash)
+        raise TransferFailed(
+            f"{' and '.join(models)}: on systems where case does not count, {clash[0]!r} and "
+            f"{clash[1]!r} would have one place; rename one of them, and export again"
+        )
 
 
 def export(target: Path, models: Sequence[tuple[PackedModel, Path]], progress: Progress) -> None:
@@ -264,14 +289,30 @@ def _packed_model(entry: dict[str, Any]) -> PackedModel:
 def _check_names(path: Path, names: Sequence[str]) -> None:
     """Raise unless all names lie below `models/`, each once on every file system."""
     for name in names:
-        parts = name.split("/")
-        is_plain = all(_is_plain(part) for part in parts)
-        if parts[0] != MODELS or len(parts) < 2 or not is_plain:
+        if not _is_path_of_models(name):
             raise TransferFailed(f"{path}: {name!r} is no path below {MODELS}/; nothing was taken")
-    folded = {name.casefold() for name in names}
-    folders = {str(folder) for name in folded for folder in PurePosixPath(name).parents}
-    if len(folded) != len(names) or folded & folders:
+    if _clash(names):
         raise TransferFailed(f"{path} lists a file twice; nothing was taken")
+
+
+def _is_path_of_models(name: str) -> bool:
+    """True if a name is a path below `models/` on every system."""
+    parts = name.split("/")
+    return parts[0] == MODELS and len(parts) > 1 and all(_is_plain(part) for part in parts)
+
+
+def _clash(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that are one, or of which one is a folder of the other, on some file system."""
+    first: dict[str, str] = {}
+    for name in names:
+        if (key := folded(name)) in first:
+            return first[key], name
+        first[key] = name
+    for key, name in first.items():
+        for folder in PurePosixPath(key).parents:
+            if str(folder) in first:
+                return first[str(folder)], name
+    return None
 
 
 def _is_plain(part: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -766,6 +767,74 @@ def test_export_of_a_missing_model_is_refused(studio: Path, tmp_path: Path):
     assert done.returncode == 1
     assert "models pull" in done.stderr
     assert not (tmp_path / "x.tar").exists()
+
+
+def write(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("file", ["mine.onnx", "Mine.ONNX"])
+def test_models_of_one_name_get_places_of_their_own(
+    studio: Path, other: Path, tmp_path: Path, file: str
+):
+    """The one below `models/` keeps its place, though it comes last."""
+    two = f"""{{provider: rembg, name: u2net, path: {tmp_path}/disk/{file}}}
+  again: {{provider: rembg, name: u2net, path: {tmp_path}/second/{file}}}
+  own: {{provider: rembg, name: u2net, path: models/mine.onnx}}"""
+    configure(studio, "{provider: rembg, name: u2net}", two)
+    write(tmp_path / "disk" / file, b"one")
+    write(tmp_path / "second" / file, b"two")
+    write(models(studio) / "mine.onnx", b"three")
+    done = call(studio, "models", "export", str(tmp_path / "models.tar"))
+    assert done.returncode == 0, done.stderr
+    done = call(other, "models", "import", str(tmp_path / "models.tar"))
+    assert done.returncode == 0, done.stderr
+    expected = {"mine.onnx": b"three", f"matte-{file}": b"one", f"again-{file}": b"two"}
+    assert {path.name: path.read_bytes() for path in models(other).glob("*.[oO]*")} == expected
+
+
+def test_a_file_that_two_models_share_is_in_the_archive_once(
+    studio: Path, other: Path, tmp_path: Path
+):
+    """Such as the VAE of one, which another takes in place of its own."""
+    pull(studio, "sd15")
+    vae = "vae: models/sd-v1-5-local/vae/diffusion_pytorch_model.fp16.safetensors"
+    shutil.copytree(models(studio) / "sd-v1-5-local", models(studio) / "mine")
+    entry = "  sd15: {provider: diffusers, path: models/sd-v1-5-local}"
+    mine = f"  mine: {{provider: diffusers, path: models/mine, {vae}}}"
+    configure(studio, entry, f"{mine}\n{entry}")
+    done = call(studio, "models", "export", str(tmp_path / "models.tar"))
+    assert done.returncode == 0, done.stderr
+    done = call(other, "models", "import", str(tmp_path / "models.tar"))
+    assert done.returncode == 0, done.stderr
+    assert present(other) == ["sd15", "key"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="these names cannot be made there")
+@pytest.mark.parametrize("name", ["real: v5.onnx", "why?.onnx", ".hidden/u.onnx", "sub./u.onnx"])
+def test_a_name_that_import_refuses_is_not_exported(studio: Path, tmp_path: Path, name: str):
+    configure(studio, "name: u2net", f"name: u2net, path: 'models/{name}'")
+    write(models(studio) / name, b"x")
+    done = call(studio, "models", "export", str(tmp_path / "models.tar"))
+    assert done.returncode == 1
+    assert f"matte: {name!r} is no name that every system takes; rename it" in done.stderr
+    assert not (tmp_path / "models.tar").exists()
+    assert not (studio / "data/weights.json").exists(), "no file was hashed"
+
+
+def test_names_that_differ_in_case_are_not_exported(studio: Path, tmp_path: Path):
+    for name in ("u.onnx", "U.onnx"):
+        write(models(studio) / name, name.encode())
+    if (models(studio) / "u.onnx").read_bytes() == b"U.onnx":
+        pytest.skip("this file system does not tell them apart")
+    two = """{provider: rembg, name: u2net, path: models/u.onnx}
+  own: {provider: rembg, name: u2net, path: models/U.onnx}"""
+    configure(studio, "{provider: rembg, name: u2net}", two)
+    done = call(studio, "models", "export", str(tmp_path / "models.tar"))
+    assert done.returncode == 1
+    assert "matte and own: on systems where case does not count, 'models/u.onnx'" in done.stderr
+    assert not (tmp_path / "models.tar").exists()
 
 
 def test_import_replaces_no_model(studio: Path, other: Path, tmp_path: Path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import TransferFailed
+from dna_pipeline.base.naming import folded
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.models.selection import configured
 from dna_pipeline.providers.base import Provider
@@ -26,30 +28,50 @@ def export_models(
 
     Raises:
         ConfigError: there is no such model.
-        TransferFailed: a model is missing, or the archive cannot be written.
+        TransferFailed: a model is missing, a name of its files is one that `import_models` refuses,
+            or the archive cannot be written.
     """
     fingerprints = Fingerprints(config.data)
     chosen = _chosen(config, names)
-    number = sum(path.stat().st_size for one in chosen.values() for path in one.weights()[1])
+    places = _places(chosen)
+    targets = _targets(config, {root: name for root, (name, _) in places.items()})
+    archive.check_members(
+        [
+            (name, archive.member_name(targets[root], root, file))
+            for root, (name, files) in places.items()
+            for file in files
+        ]
+    )
+    number = sum(path.stat().st_size for _, files in places.values() for path in files)
     progress.begin(2 * number)  # each file is hashed, then written
-    packed: dict[Path, PackedModel] = {}
+    packed: list[tuple[PackedModel, Path]] = []
+    for root, (name, files) in places.items():
+        hashes = hash_files(name, files, fingerprints.sha256, progress)
+        licence = fingerprints.licence(chosen[name])
+        packed.append((archive.pack(name, targets[root], licence, root, hashes), root))
+    archive.export(target_file, packed, progress)
+    return [_facts(model) for model, _ in packed]
+
+
+def _places(chosen: Mapping[str, Provider]) -> dict[Path, tuple[str, list[Path]]]:
+    """The name of a model and its files by each root: its folder, and each file elsewhere.
+
+    Models may share files, such as a VAE; those of a folder that has them all are left out.
+    """
+    places: dict[Path, tuple[str, list[Path]]] = {}
     for name, provider in chosen.items():
-        for root, files in _places(provider):
-            if root in packed:
-                continue
-            target = _target(config, name, root, {model.target for model in packed.values()})
-            hashes = hash_files(name, files, fingerprints.sha256, progress)
-            licence = fingerprints.licence(provider)
-            packed[root] = archive.pack(name, target, licence, root, hashes)
-    archive.export(target_file, [(model, root) for root, model in packed.items()], progress)
-    return [_facts(model) for model in packed.values()]
-
-
-def _places(provider: Provider) -> list[tuple[Path, list[Path]]]:
-    """The model's root with the files below it, and each of its files that lies elsewhere."""
-    root, files = provider.weights()
-    inside = [path for path in files if path.is_relative_to(root)]
-    return [(root, inside), *((path, [path]) for path in files if path not in inside)]
+        root, files = provider.weights()
+        inside = [path for path in files if path.is_relative_to(root)]
+        places.setdefault(root, (name, inside))
+        for path in files:
+            if path not in inside:
+                places.setdefault(path, (name, [path]))
+    whole = {root: set(files) for root, (_, files) in places.items()}
+    return {
+        root: place
+        for root, place in places.items()
+        if not any(whole[root] <= whole.get(folder, set()) for folder in root.parents)
+    }
 
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
@@ -66,12 +88,33 @@ def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
     return chosen
 
 
-def _target(config: Config, name: str, root: Path, used: Collection[str]) -> str:
-    """Place of a model below the data folder of the machine that imports it."""
-    if root.is_relative_to(config.data / MODELS) and root != config.data / MODELS:
-        return root.relative_to(config.data).as_posix()
-    target = f"{MODELS}/{root.name}"
-    return target if target not in used else f"{MODELS}/{name}-{root.name}"
+def _targets(config: Config, names: Mapping[Path, str]) -> dict[Path, str]:
+    """Place of each root below the data folder of the machine that imports it.
+
+    Args:
+        names: of the model of each root.
+    """
+    models = config.data / MODELS
+    inside = [root for root in names if root.is_relative_to(models) and root != models]
+    targets = {root: root.relative_to(config.data).as_posix() for root in inside}
+    for root, name in names.items():
+        if root not in targets:
+            targets[root] = _free_target(name, root, targets.values())
+    return targets
+
+
+def _free_target(name: str, root: Path, used: Iterable[str]) -> str:
+    """A place for a root that lies elsewhere, apart from those that are used."""
+    paths = [f"{folded(target)}/" for target in used]
+    numbered = (f"{name}-{number}-{root.name}" for number in itertools.count(2))
+    names = itertools.chain((root.name, f"{name}-{root.name}"), numbered)
+    return next(target for one in names if _is_apart(target := f"{MODELS}/{one}", paths))
+
+
+def _is_apart(target: str, others: Iterable[str]) -> bool:
+    """True if a place is none of those, in none of them and around none."""
+    own = f"{folded(target)}/"
+    return not any(path.startswith(own) or own.startswith(path) for path in others)
 
 
 def import_models(config: Config, path: Path, progress: Progress) -> list[dict[str, Any]]:

@@ -8,11 +8,14 @@ Diffusers  unet.down_blocks.0.….attn1.to_q.lora.down.weight; older: …attn1.p
 PEFT       unet.down_blocks.0.….attn1.to_q.lora_A.weight; also behind `base_model.model.`
 
 The text encoder's names begin with `lora_te_` or `text_encoder.`. Without an alpha it is the rank.
+An rsLoRA, whose factor is alpha / sqrt(rank) (Kalajdzievski 2023, arXiv 2312.03732), is named so in
+what Diffusers writes into the header; LyCORIS writes an alpha that has the factor already.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -74,7 +77,7 @@ def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer
     Raises:
         WeightsMissing: the file has vanished.
         WeightsMismatch: the file changes layers that the model lacks, or layers of other sizes, or
-            changes them in a way that is not supported.
+            changes them in a way that is not supported; or it is damaged.
     """
     tensors, metadata = _contents(path)
     spellings = _spellings(shapes)
@@ -83,16 +86,17 @@ def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer
     for name, tensor in sorted(tensors.items()):  # so that a wrong file has one error text
         if name.endswith(".alpha"):
             if (layer := spellings.get(_plain(name.removesuffix(".alpha")))) is not None:
-                alphas[layer] = float(tensor)
+                alphas[layer] = _stored_alpha(path, name, tensor)
             continue
         layer, side = _place(path, name, spellings)
         sides.setdefault(layer, {})[side] = tensor
     changes: dict[Layer, Change] = {}
     for layer, pair in sides.items():
-        if pair.keys() != {"down", "up"}:
-            raise WeightsMismatch(f"{path} is damaged: {layer[1]} has one of two matrices")
-        alpha = alphas.get(layer, _own_alpha(metadata, layer, pair["down"].shape[0]))
-        changes[layer] = _fitted(path, layer, Change(pair["down"], pair["up"], alpha), shapes)
+        down, up = _matrices(path, layer, pair)
+        alpha = alphas.get(layer)
+        if alpha is None:
+            alpha = _header_alpha(path, metadata, layer, down.shape[0])
+        changes[layer] = _fitted(path, layer, Change(down, up, alpha), shapes)
     if not changes:
         raise WeightsMismatch(f"{path} changes no layer of the model")
     return changes
@@ -159,13 +163,47 @@ def _place(path: Path, name: str, spellings: Mapping[str, Layer]) -> tuple[Layer
     return layer, "down" if match["side"] in ("down", "A") else "up"
 
 
+def _matrices(
+    path: Path, layer: Layer, pair: Mapping[str, torch.Tensor]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A and B of a layer. Raises `WeightsMismatch`."""
+    if len(pair) != 2:
+        raise WeightsMismatch(f"{path} is damaged: {layer[1]} has one of two matrices")
+    for tensor in pair.values():
+        if tensor.ndim < 2 or not tensor.numel():
+            shape = tuple(tensor.shape)
+            raise WeightsMismatch(f"{path} is damaged: {layer[1]} has a matrix of shape {shape}")
+    return pair["down"], pair["up"]
+
+
+def _stored_alpha(path: Path, name: str, tensor: torch.Tensor) -> float:
+    """An alpha with a tensor of its own. Raises `WeightsMismatch`."""
+    value = tensor.item() if tensor.numel() == 1 else None
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise WeightsMismatch(f"{path} is damaged: {name[:120]!r} is not one finite number")
+    return float(value)
+
+
+def _header_alpha(path: Path, metadata: Mapping[str, Any], layer: Layer, rank: int) -> float:
+    """The alpha of a layer by the file's header. Raises `WeightsMismatch`."""
+    try:
+        alpha = _own_alpha(metadata, layer, rank)
+    except (TypeError, ValueError, AttributeError, OverflowError, re.error) as error:
+        raise WeightsMismatch(f"{path} is damaged: the alpha in its header: {error}") from error
+    if not math.isfinite(alpha):
+        raise WeightsMismatch(f"{path} is damaged: the alpha in its header is {alpha}")
+    return alpha
+
+
 def _own_alpha(metadata: Mapping[str, Any], layer: Layer, rank: int) -> float:
     part, name = layer
+    # `Change` divides by the rank where an rsLoRA divides by its root.
+    factor = math.sqrt(rank) if metadata.get(f"{part}.use_rslora") else 1.0
     patterns: dict[str, Any] = metadata.get(f"{part}.alpha_pattern") or {}
     for pattern, alpha in patterns.items():
         if re.fullmatch(rf"(.*\.)?({pattern})", name):
-            return float(alpha)
-    return float(metadata.get(f"{part}.lora_alpha", rank))
+            return factor * float(alpha)
+    return factor * float(metadata.get(f"{part}.lora_alpha", rank))
 
 
 def _fitted(

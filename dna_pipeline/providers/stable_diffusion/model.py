@@ -79,7 +79,7 @@ class StableDiffusion:
         nearly, but not exactly, those of the picture.
 
         A picture that is black or no number in a shorter type is decoded once more, with the VAE
-        in float32; then a remark in its `info` says so.
+        in float32; then a remark in its `info` says so, as one does of the VAE's own tiles.
 
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
@@ -94,6 +94,9 @@ class StableDiffusion:
                 one = _Conditioned(0, image, request, self._embeddings(request), used)
                 (decoded,), latents = self._run([one], on_step)
                 picture = self._finished(one, decoded, latents)
+            if self._is_tiled_by_vae(image.size, request):
+                remark = TILED.format(self._pipeline.vae.tile_sample_min_size)
+                picture.info.setdefault("remarks", []).append(remark)
             picture.info |= {"embeddings": used} if used else {}
             return picture
         except Exception as error:
@@ -186,10 +189,12 @@ class StableDiffusion:
             for name, phrases in unread.items()
             if phrases
         ]
-        tiled = (
-            [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
-        )
-        return [*too_long, *as_text, *tiled]
+        return [*too_long, *as_text]
+
+    def _is_tiled_by_vae(self, size: tuple[int, int], request: ImageToImageRequest) -> bool:
+        """True if the VAE itself works in tiles on a picture of that size, or on a tile of it."""
+        longest = max(size) if request.tile is None else min(max(size), request.tile)
+        return request.saves_memory and longest > self._pipeline.vae.tile_sample_min_size
 
     def _use_embeddings(self, request: ImageToImageRequest) -> list[str]:
         """Prepare the textual inversions; names of those that the prompts use.

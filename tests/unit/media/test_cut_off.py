@@ -138,6 +138,63 @@ def test_flat_webps_are_whole(name: str, options: dict[str, Any], put: Put) -> N
     assert load_image(put(data)).size == FLAT[name].size
 
 
+def text_above_white(side: int) -> Image.Image:
+    """Specks that seldom touch, as of printed text, above a white half."""
+    pixels = np.full((side, side, 3), 255, np.uint8)
+    draw = np.random.default_rng(0)
+    for top, left in draw.integers(0, side // 8, (side * 2, 2)) * 4:
+        pixels[top : top + 2, 2 * left : 2 * left + 2] = 0
+    return Image.fromarray(pixels)
+
+
+def test_a_large_flat_webp_ends_in_zeros_and_is_whole(put: Put) -> None:
+    """Its coder writes a flat block as a fraction of a zero bit."""
+    picture = Image.new("RGB", (2048, 2048), "white")
+    data = encoded(picture, "WEBP", quality=80)
+    assert data.endswith(bytes(256))
+    assert load_image(put(data)).size == picture.size
+    with pytest.raises(ImageUnreadable):
+        load_image(put(zeroed(data, 0.5)))
+
+
+@pytest.mark.slow
+def test_zeros_of_flat_blocks_differ_from_zeros_in_place_of_others(put: Put) -> None:
+    data = encoded(text_above_white(2048), "WEBP", quality=5)
+    assert data.endswith(bytes(256))
+    assert load_image(put(data)).size == (2048, 2048)
+    with pytest.raises(ImageUnreadable, match=ZEROS):
+        load_image(put(zeroed(data, 0.9)))
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return kind + len(content).to_bytes(4, "little") + content + bytes(len(content) % 2)
+
+
+def with_plain_alpha(image: Image.Image) -> bytes:
+    """A WebP with alpha that is not compressed, and 0 in its lower half."""
+    width, height = image.size
+    alpha = bytes([255]) * (width * (height // 2)) + bytes(width * (height - height // 2))
+    sides = (width - 1).to_bytes(3, "little") + (height - 1).to_bytes(3, "little")
+    body = chunk(b"VP8X", b"\x10\0\0\0" + sides) + chunk(b"ALPH", b"\0" + alpha)
+    return chunk(b"RIFF", b"WEBP" + body + encoded(image, "WEBP", quality=90)[12:])
+
+
+def test_plain_alpha_of_a_webp_may_end_in_zeros(put: Put) -> None:
+    data = with_plain_alpha(PHOTO)
+    picture = load_image(put(data))
+    assert picture.mode == "RGBA" and picture.getpixel((0, 239))[3] == 0  # type: ignore[index]
+    with pytest.raises(ImageUnreadable, match=ZEROS):
+        load_image(put(zeroed(data, 0.95)))
+
+
+def test_zeros_in_a_frame_of_an_animated_webp(put: Put) -> None:
+    frames = {"save_all": True, "append_images": [PHOTO.rotate(180)], "quality": 90}
+    data = encoded(PHOTO, "WEBP", **frames)
+    assert load_image(put(data)).size == PHOTO.size
+    with pytest.raises(ImageUnreadable, match=ZEROS):
+        load_image(put(zeroed(data, 0.9)))
+
+
 def test_optimized_flat_jpeg_holds_the_zeros_of_a_hole() -> None:
     """So zeros alone cannot be called damage."""
     assert bytes(1024) in encoded(FLAT["white"], "JPEG", optimize=True)

@@ -20,15 +20,16 @@ class TrainedLora:
     Args:
         folder: the small model.
         strength: standard deviation of B; that of A is 1.
+        rslora: `save_diffusers` marks the factor as alpha / sqrt(rank).
     """
 
     def __init__(
         self, folder: Path, seed: int, *, rank: int = 4, alpha: float = 2, strength: float = 0.5,
-        text: bool = True,
+        text: bool = True, rslora: bool = False,
     ) -> None:  # fmt: skip
         from diffusers import StableDiffusionPipeline
 
-        self.rank, self.alpha = rank, alpha
+        self.rank, self.alpha, self.rslora = rank, alpha, rslora
         pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
         parts = {"unet": (pipeline.unet, UNET_LAYERS)}
         if text:
@@ -80,6 +81,7 @@ class TrainedLora:
             }
             parts[f"{part}_lora_adapter_metadata"] = {
                 "r": self.rank, "lora_alpha": self.alpha, "target_modules": targets,
+                "use_rslora": self.rslora,
             }  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         StableDiffusionPipeline.save_lora_weights(path.parent, weight_name=path.name, **parts)

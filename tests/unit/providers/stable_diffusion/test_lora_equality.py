@@ -34,6 +34,7 @@ SETS = {
     "negative": {"clay": -1.0, "wax": 0.5},
     "three": {"clay": 0.4, "unet": 1.0, "wax": -0.3},
     "unet": {"unet": 1.5},
+    "rslora": {"rslora": 1.0},
 }
 
 
@@ -43,6 +44,9 @@ def files(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
     TrainedLora(folder, 1).save_kohya(root / "clay.safetensors")
     TrainedLora(folder, 3, text=False).save_kohya(root / "unet.safetensors")
     TrainedLora(folder, 2, rank=2, alpha=2).save_diffusers(root / "wax.safetensors")
+    TrainedLora(folder, 4, rank=16, alpha=4, rslora=True).save_diffusers(
+        root / "rslora.safetensors"
+    )
     return root
 
 
@@ -72,7 +76,7 @@ CASES = [
             ("lcm", "normal"), ("uni_pc", "normal"), ("heun", "normal"),
         ]
     )
-    for size, name in (((72, 96), "one"), ((104, 64), list(SETS)[1 + number % 3]))
+    for size, name in (((72, 96), "one"), ((104, 64), list(SETS)[1 + number % 4]))
 ]  # fmt: skip
 
 

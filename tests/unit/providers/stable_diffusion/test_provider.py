@@ -299,7 +299,33 @@ def test_thrift_takes_less_memory_and_hardly_changes_the_picture(model: StableDi
     assert (again, after.tobytes()) == (usual, before.tobytes())
     apart = np.abs(np.asarray(tiled, np.int16) - np.asarray(before, np.int16))
     assert apart.mean() < 8
-    assert any("in tiles of at most 512 px" in text for text in model.remarks(thrifty))
+    assert [text for text in tiled.info["remarks"] if "in tiles of at most 512 px" in text]
+    assert "remarks" not in before.info
+
+
+@pytest.mark.parametrize(
+    ("width", "tile", "limit", "is_said"),
+    [(64, None, 64, False), (72, None, 64, True), (128, 64, 64, False), (128, 96, 64, True)],
+)
+def test_tiles_are_said_where_the_vae_worked_in_them(
+    model: StableDiffusion, monkeypatch: pytest.MonkeyPatch, width: int, tile: int | None,
+    limit: int, is_said: bool,
+):  # fmt: skip
+    """A picture, or a tile of `tile`, that is not larger than the VAE's own tiles is worked on
+    whole."""
+    vae = model._pipeline.vae
+    monkeypatch.setattr(vae, "tile_sample_min_size", limit)
+    monkeypatch.setattr(vae, "tile_latent_min_size", limit // 8)
+    tiles: list[str] = []
+    original = vae._tiled_encode
+    monkeypatch.setattr(vae, "_tiled_encode", lambda x: tiles.append("encode") or original(x))
+    picture = Image.linear_gradient("L").convert("RGB").resize((width, 64))
+    request = replace(REQUEST, steps=2, saves_memory=True, tile=tile)
+    result = model.redraw(picture, request, ignore)
+    assert bool(tiles) == is_said
+    said = [text for text in result.info.get("remarks", []) if "in tiles of at most" in text]
+    assert len(said) == is_said
+    assert model.remarks(request) == []
 
 
 def test_other_errors_stay_what_they_are(model: StableDiffusion, picture: Image.Image):
