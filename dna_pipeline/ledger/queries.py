@@ -73,7 +73,7 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
-_FRONT = """SELECT id, inbox, name, status, meta, created_at, started_at,
+_FRONT = """SELECT id, inbox, name, status, publish, meta, created_at, started_at,
     (SELECT data FROM events WHERE job_id = jobs.id AND kind = 'progress'
      ORDER BY events.id DESC LIMIT 1) AS data FROM jobs"""
 # A claim has its drop's id as name, and lies directly in its root.
@@ -528,8 +528,14 @@ class Queries:
 
     def front_of_queue(self, limit: int) -> list[dict[str, Any]]:
         """Return the jobs that run, then those that run next, with the newest data of their
-        progress (`data`; null before the first step). At most `limit` of either."""
-        running = self._rows(f"{_FRONT} WHERE status = 'running' ORDER BY seq LIMIT ?", limit)
+        progress (`data`; null before the first step). At most `limit` of either.
+
+        Of those that run, the ones whose results are computed (`publish` is set) come last: while
+        the outbox is away, any number of them wait for it.
+        """
+        running = self._rows(
+            f"{_FRONT} WHERE status = 'running' ORDER BY publish IS NOT NULL, seq LIMIT ?", limit
+        )
         waiting = self._rows(
             f"""{_FRONT} INDEXED BY ix_jobs_runnable WHERE status = 'queued' AND hold IS NULL
             ORDER BY priority DESC, seq LIMIT ?""",

@@ -11,7 +11,7 @@ import pytest
 
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.operations.serving import kept_options
+from dna_pipeline.operations.serving import kept_options, request_jobs
 from dna_pipeline.operations.serving.request_jobs import (
     cancel,
     current_request,
@@ -56,6 +56,33 @@ def test_what_runs_comes_first_then_what_is_next(jobs: RequestQueue):
     assert [job.id for job in jobs.open()] == [first, urgent, late]
     assert [job.id for job in current_request(jobs.open())] == [first, late]
     assert current_request([]) == []
+
+
+def test_what_waits_for_the_outbox_comes_after_what_runs(jobs: RequestQueue):
+    computed, running, waiting = (jobs.add(origin("api", name, 0, 1)) for name in ("a", "b", "c"))
+    for _ in range(2):
+        jobs.start()
+    jobs.ledger.transact(lambda s: queue.finish_computing(s, computed))
+    listed = jobs.open()
+    assert [job.id for job in listed] == [running, computed, waiting]
+    assert [job.is_computed for job in listed] == [False, True, False]
+    assert [job.fraction for job in listed] == [0.0, 1.0, 0.0]
+    assert [job.id for job in current_request(listed)] == [running]
+    assert [job.id for job in current_request(listed[1:])] == [waiting]
+    assert [job.id for job in current_request(listed[1:2])] == [computed]
+
+
+def test_many_that_wait_for_the_outbox_hide_none_that_runs(
+    jobs: RequestQueue, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(request_jobs, "FRONT", 2)
+    for _ in range(3):
+        done = jobs.add(origin("api", "a", 0, 1))
+        assert jobs.start() == done
+        jobs.ledger.transact(lambda s, job=done: queue.finish_computing(s, job))
+    running = jobs.add(origin("api", "b", 0, 1))
+    jobs.start()
+    assert [job.id for job in current_request(jobs.open())] == [running]
 
 
 def test_the_newest_progress_counts(jobs: RequestQueue):
