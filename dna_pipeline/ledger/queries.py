@@ -365,8 +365,8 @@ class Queries:
         return [row["id"] for row in self._rows(sql, *values)]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return one job with its drop, stages and files."""
-        (job,) = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
+        """Return one job with its drop, stages and files. Raises `ConfigError` if there is none."""
+        job = self._row_of("SELECT * FROM jobs WHERE id = ?", job_id)
         (drop,) = self._rows("SELECT * FROM drops WHERE id = ?", job["drop_id"])
         job["drop"] = drop
         for name, table in (("stage_runs", "stage_runs"), ("artifacts", "artifacts")):
@@ -375,11 +375,16 @@ class Queries:
 
     def standing(self, job_id: str) -> dict[str, Any]:
         """Return status, hold and `hold_detail` of a job, and `paused`: a sentence if the whole
-        queue is."""
-        sql = "SELECT status, hold, hold_detail FROM jobs WHERE id = ?"
-        (row,) = self._rows(sql, job_id)
+        queue is. Raises `ConfigError` if there is no such job."""
+        row = self._row_of("SELECT status, hold, hold_detail FROM jobs WHERE id = ?", job_id)
         paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
         return row | {"paused": None if paused is None else _paused(paused)}
+
+    def _row_of(self, sql: str, job_id: str) -> dict[str, Any]:
+        """The one row of a job, which a rebuilt ledger may lack."""
+        for row in self._rows(sql, job_id):
+            return row
+        raise ConfigError(f"job {job_id} is not in the ledger any more")
 
     def pause_of(self, pipeline: str) -> str | None:
         """Return a sentence about the pause of the queue or of a pipeline; None if neither is
