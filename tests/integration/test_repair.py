@@ -15,7 +15,7 @@ import yaml
 from dna_pipeline.base.errors import ConfigError, EmptyMesh, Locked
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import pauses, queue, store
+from dna_pipeline.ledger import health, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
@@ -326,7 +326,7 @@ def test_files_called_like_a_ledger_that_was_rebuilt_are_left_alone(site, how: s
 
 def test_a_rebuild_that_was_cut_off_is_cleared_away_by_the_next(site) -> None:
     destroy(site)
-    half = site.config.data / rebuilding.BUILDING
+    half = health.building_file(site.config.ledger_path)
     half.write_bytes(b"not a database")
     half.with_suffix(".id").write_bytes(b"0123456789ab")
     rebuild(site.config)

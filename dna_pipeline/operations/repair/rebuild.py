@@ -46,10 +46,6 @@ GROUP = 500
 NAMES_SHOWN = 10
 """Maximum number of copies that one remark names."""
 
-BUILDING = ".dna-rebuilding.db"
-"""Name of the new ledger until it is complete. A rebuild begins by removing a file of this name, so
-it must be a name that nobody gives to a file of their own."""
-
 
 @dataclass(slots=True)
 class Report:
@@ -82,8 +78,8 @@ def _rebuild(config: Config) -> Report:
     report = Report(damage=health.problem(path))
     if report.damage is None:
         return report
-    building = path.with_name(BUILDING)
-    _discard(building)
+    building = health.building_file(path)
+    health.discard_building(path)
     remains = salvage(path)
     report.ledger, report.id_from = _ledger_id(config, remains)
     ledger = Ledger(building, ledger_id=report.ledger)
@@ -100,13 +96,6 @@ def _rebuild(config: Config) -> Report:
     fsync_dir(path.parent)
     health.note_id(path, report.ledger)
     return report
-
-
-def _discard(path: Path) -> None:
-    """Remove the unfinished new ledger of an earlier call, if there is one."""
-    for end in ("", *health.COMPANIONS):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-    health.id_file(path).unlink(missing_ok=True)
 
 
 def _set_aside(path: Path) -> list[str]:

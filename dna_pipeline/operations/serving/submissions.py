@@ -17,10 +17,10 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import Document
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger.engine import Transaction
+from dna_pipeline.ledger.health import file_id
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import open_ledger
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.serving.readers import file_id
 from dna_pipeline.operations.submit import Submission, Submitter
 
 T = TypeVar("T")
