@@ -36,6 +36,10 @@ FileId = tuple[int, int]
 """Device and inode of a file."""
 
 
+class LedgerReplaced(ConfigError):
+    """A repair replaces the ledger, or has replaced it since it was opened."""
+
+
 def file_id(path: Path) -> FileId | None:
     """Device and inode of a file; None if it is not there."""
     try:
@@ -103,6 +107,24 @@ def check_present(path: Path) -> None:
     """Refuse to begin a new ledger where another was. Raises `ConfigError`."""
     if is_lost(path):
         raise refusal(path, f"it is {'empty' if path.exists() else 'gone'}")
+
+
+def check_in_place(path: Path, opened: FileId | None) -> None:
+    """Refuse to write what a repair would lose.
+
+    Args:
+        opened: the file that was opened; None if that is still to be done.
+
+    Raises:
+        LedgerReplaced: a repair has begun, or another file is at `path` by now.
+    """
+    if building_file(path).exists():
+        raise LedgerReplaced(
+            f"{path}: the ledger is being rebuilt; try again when `dna-pipeline repair` has ended, "
+            "and start that again if it was interrupted"
+        )
+    if opened is not None and file_id(path) != opened:
+        raise LedgerReplaced(f"{path}: another ledger has taken its place; try again")
 
 
 def check_header(path: Path) -> None:
