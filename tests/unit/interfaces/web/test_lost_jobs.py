@@ -1,4 +1,4 @@
-"""What waits for a job that a rebuilt ledger lacks."""
+"""Requests and streams that wait for a job that a rebuilt ledger lacks."""
 
 from __future__ import annotations
 
