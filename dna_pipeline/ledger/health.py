@@ -28,6 +28,26 @@ _NO_TEXT = "what should be text in it is none"
 COMPANIONS = ("-wal", "-shm", "-journal")
 """Ends of the names of the files that SQLite puts beside an open database."""
 
+BUILDING = ".dna-rebuilding.db"
+"""Name of the new ledger of a repair until it is complete. A rebuild begins by removing a file of
+this name, so it must be a name that nobody gives to a file of their own."""
+
+FileId = tuple[int, int]
+"""Device and inode of a file."""
+
+
+class LedgerReplaced(ConfigError):
+    """A repair replaces the ledger, or has replaced it since it was opened."""
+
+
+def file_id(path: Path) -> FileId | None:
+    """Device and inode of a file; None if it is not there."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
 
 def id_file(path: Path) -> Path:
     """Return the path of the file that holds the id of the ledger at `path`."""
@@ -46,6 +66,19 @@ def note_id(path: Path, ledger_id: str) -> None:
     """Write the id of a ledger beside it, once the ledger is made."""
     if known_id(path) != ledger_id:
         write_bytes(id_file(path), f"{ledger_id}\n".encode())
+
+
+def building_file(path: Path) -> Path:
+    """Return the path of the new ledger that a repair builds beside the one at `path`."""
+    return path.with_name(BUILDING)
+
+
+def discard_building(path: Path) -> None:
+    """Remove the unfinished new ledger of a repair of the ledger at `path`, if there is one."""
+    building = building_file(path)
+    for end in ("", *COMPANIONS):
+        building.with_name(building.name + end).unlink(missing_ok=True)
+    id_file(building).unlink(missing_ok=True)
 
 
 def is_lost(path: Path) -> bool:
@@ -74,6 +107,24 @@ def check_present(path: Path) -> None:
     """Refuse to begin a new ledger where another was. Raises `ConfigError`."""
     if is_lost(path):
         raise refusal(path, f"it is {'empty' if path.exists() else 'gone'}")
+
+
+def check_in_place(path: Path, opened: FileId | None) -> None:
+    """Refuse to write what a repair would lose.
+
+    Args:
+        opened: the file that was opened; None if that is still to be done.
+
+    Raises:
+        LedgerReplaced: a repair has begun, or another file is at `path` by now.
+    """
+    if building_file(path).exists():
+        raise LedgerReplaced(
+            f"{path}: the ledger is being rebuilt; try again when `dna-pipeline repair` has ended, "
+            "and start that again if it was interrupted"
+        )
+    if opened is not None and file_id(path) != opened:
+        raise LedgerReplaced(f"{path}: another ledger has taken its place; try again")
 
 
 def check_header(path: Path) -> None:

@@ -73,7 +73,7 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
-_FRONT = """SELECT id, inbox, name, status, meta, created_at, started_at,
+_FRONT = """SELECT id, inbox, name, status, publish, meta, created_at, started_at,
     (SELECT data FROM events WHERE job_id = jobs.id AND kind = 'progress'
      ORDER BY events.id DESC LIMIT 1) AS data FROM jobs"""
 # A claim has its drop's id as name, and lies directly in its root.
@@ -365,8 +365,8 @@ class Queries:
         return [row["id"] for row in self._rows(sql, *values)]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """Return one job with its drop, stages and files."""
-        (job,) = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
+        """Return one job with its drop, stages and files. Raises `ConfigError` if there is none."""
+        job = self._row_of("SELECT * FROM jobs WHERE id = ?", job_id)
         (drop,) = self._rows("SELECT * FROM drops WHERE id = ?", job["drop_id"])
         job["drop"] = drop
         for name, table in (("stage_runs", "stage_runs"), ("artifacts", "artifacts")):
@@ -375,11 +375,16 @@ class Queries:
 
     def standing(self, job_id: str) -> dict[str, Any]:
         """Return status, hold and `hold_detail` of a job, and `paused`: a sentence if the whole
-        queue is."""
-        sql = "SELECT status, hold, hold_detail FROM jobs WHERE id = ?"
-        (row,) = self._rows(sql, job_id)
+        queue is. Raises `ConfigError` if there is no such job."""
+        row = self._row_of("SELECT status, hold, hold_detail FROM jobs WHERE id = ?", job_id)
         paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
         return row | {"paused": None if paused is None else _paused(paused)}
+
+    def _row_of(self, sql: str, job_id: str) -> dict[str, Any]:
+        """The one row of a job, which a rebuilt ledger may lack."""
+        for row in self._rows(sql, job_id):
+            return row
+        raise ConfigError(f"job {job_id} is not in the ledger any more")
 
     def pause_of(self, pipeline: str) -> str | None:
         """Return a sentence about the pause of the queue or of a pipeline; None if neither is
@@ -528,8 +533,14 @@ class Queries:
 
     def front_of_queue(self, limit: int) -> list[dict[str, Any]]:
         """Return the jobs that run, then those that run next, with the newest data of their
-        progress (`data`; null before the first step). At most `limit` of either."""
-        running = self._rows(f"{_FRONT} WHERE status = 'running' ORDER BY seq LIMIT ?", limit)
+        progress (`data`; null before the first step). At most `limit` of either.
+
+        Of those that run, the ones whose results are computed (`publish` is set) come last: while
+        the outbox is away, any number of them wait for it.
+        """
+        running = self._rows(
+            f"{_FRONT} WHERE status = 'running' ORDER BY publish IS NOT NULL, seq LIMIT ?", limit
+        )
         waiting = self._rows(
             f"""{_FRONT} INDEXED BY ix_jobs_runnable WHERE status = 'queued' AND hold IS NULL
             ORDER BY priority DESC, seq LIMIT ?""",

@@ -34,34 +34,52 @@ class Ledger:
         *,
         thorough: bool = False,
         ledger_id: str | None = None,
+        unlocked: bool = False,
     ) -> None:
         """Open the ledger, or make one if there never was any.
 
         Args:
             thorough: look for damage in a large ledger too.
             ledger_id: the id of a ledger that is made; drawn by default.
+            unlocked: this process does not hold the lock of the data folder, so that a repair may
+                replace the ledger: each transaction makes sure that none does.
 
         Raises:
             ConfigError: the ledger is damaged, gone, or of a newer version.
+            LedgerReplaced: a repair replaces it.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
+        if unlocked:
+            health.check_in_place(path, None)
         health.check_present(path)
         self.path = path
+        self._file: health.FileId | None = None
         self._engine = engines.open_writer(path)
         try:
             health.check(self._engine, path, thorough=thorough)
             schema.ensure(self._engine, path)
             self.id = self.transact(lambda s: _ledger_id(s, ledger_id))
             health.note_id(path, self.id)
+            if unlocked:
+                self._file = health.file_id(path)
         except BaseException:
             self._engine.dispose()
             raise
 
     def transact(self, action: Callable[[Session], T]) -> T:
-        """Run `action` in one immediate transaction; what it returns stays usable afterwards."""
+        """Run `action` in one immediate transaction; what it returns stays usable afterwards.
+
+        Raises:
+            LedgerReplaced: a repair replaces the ledger; nothing was written.
+        """
 
         def attempt() -> T:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                if self._file is not None:
+                    # Within the transaction: a repair waits for those that have begun, and none
+                    # begins after it.
+                    session.connection()
+                    health.check_in_place(self.path, self._file)
                 return action(session)
 
         return engines.retry_busy(attempt)

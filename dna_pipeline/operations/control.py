@@ -35,7 +35,7 @@ def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, 
             raise ConfigError("name jobs, or one batch with --batch")
         ids = dict.fromkeys(find_job(queries, prefix) for prefix in prefixes)
         batch_id = find_batch(queries, batch)
-    with closing(Ledger(config.ledger_path)) as ledger:
+    with closing(Ledger(config.ledger_path, unlocked=True)) as ledger:
         if batch_id is not None:
             return ledger.transact(lambda s: batches.cancel(s, batch_id))
         return {i: ledger.transact(lambda s, i=i: requests.request_cancel(s, i)) for i in ids}

@@ -24,11 +24,12 @@ ONLY_ASCII_NAMES = (
 
 
 def open_ledger(config: Config) -> Ledger:
-    """Open the ledger for writing; create it if there is none yet. Raises `ConfigError`."""
+    """Open the ledger for writing, beside a daemon; create it if there is none yet. Raises
+    `ConfigError`."""
     from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.operations.ownership import make_mark
 
-    ledger = Ledger(config.ledger_path)
+    ledger = Ledger(config.ledger_path, unlocked=True)
     make_mark(config, ledger)
     return ledger
 

@@ -467,7 +467,7 @@ def retry_each(config: Config, ids: Iterable[str]) -> Generator[tuple[str, Retry
     Yields:
         The job's id with its outcome, or with a sentence for people if it cannot be retried.
     """
-    with closing(Ledger(config.ledger_path)) as ledger, closing(Prober()) as prober:
+    with closing(Ledger(config.ledger_path, unlocked=True)) as ledger, closing(Prober()) as prober:
         retrier = Retrier(config, ledger)
         for job_id in ids:
             try:

@@ -174,7 +174,7 @@ def _note_made(config: Config, batch_id: str) -> None:
         state = queries.batch(batch_id)["sheet"]
     if state is None or not state.startswith(batches.SHEET_FAILED):
         return
-    with closing(Ledger(config.ledger_path)) as ledger:
+    with closing(Ledger(config.ledger_path, unlocked=True)) as ledger:
         ledger.transact(lambda s: batches.end_sheet(s, batch_id))
 
 

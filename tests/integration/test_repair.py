@@ -7,6 +7,8 @@ import json
 import os
 import shutil
 import sqlite3
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ import yaml
 from dna_pipeline.base.errors import ConfigError, EmptyMesh, Locked
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import pauses, queue, store
+from dna_pipeline.ledger import health, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
@@ -326,11 +328,57 @@ def test_files_called_like_a_ledger_that_was_rebuilt_are_left_alone(site, how: s
 
 def test_a_rebuild_that_was_cut_off_is_cleared_away_by_the_next(site) -> None:
     destroy(site)
-    half = site.config.data / rebuilding.BUILDING
+    half = health.building_file(site.config.ledger_path)
     half.write_bytes(b"not a database")
     half.with_suffix(".id").write_bytes(b"0123456789ab")
     rebuild(site.config)
     assert not list(site.config.data.glob(".dna-rebuilding*"))
+
+
+def test_a_transaction_that_has_begun_is_waited_for_and_none_begins(site, monkeypatch) -> None:
+    site.settle()
+    destroy(site, "one page")
+    path = site.config.ledger_path
+    monkeypatch.setattr(health, "check", lambda *_, **__: None)  # it was opened before the damage
+    server = Ledger(path, unlocked=True)
+    has_begun, real = threading.Event(), rebuilding.salvage
+
+    def write(session) -> None:
+        has_begun.set()
+        time.sleep(0.5)
+        store.set_setting(session, "paused", "2026-12-01T00:00:00+00:00")
+
+    def salvage_beside_a_server(path):
+        remains = real(path)
+        with pytest.raises(health.LedgerReplaced):
+            server.transact(lambda s: store.set_setting(s, "late", "1"))
+        return remains
+
+    monkeypatch.setattr(rebuilding, "salvage", salvage_beside_a_server)
+    monkeypatch.setattr(health, "problem", lambda _: has_begun.wait(10) and "damaged")
+    writer = threading.Thread(target=server.transact, args=(write,))
+    writer.start()
+    rebuild(site.config)
+    writer.join()
+    with pytest.raises(health.LedgerReplaced):
+        server.transact(lambda s: store.set_setting(s, "late", "1"))
+    server.close()
+    with contextlib.closing(Ledger(path)) as ledger:
+        settings = ledger.transact(
+            lambda s: [store.get_setting(s, name) for name in ("paused", "late")]
+        )
+    assert settings == ["2026-12-01T00:00:00+00:00", None]
+
+
+@pytest.mark.parametrize("command", ["run", "repair", "repair --claims"])
+def test_a_repair_that_was_interrupted_refuses_no_image_for_ever(site, command: str) -> None:
+    """Somebody put a copy of the ledger back."""
+    site.settle()
+    site.close()
+    building = health.building_file(site.config.ledger_path)
+    building.touch()
+    call(site.root, *command.split())
+    assert not building.exists()
 
 
 # --- keep ---

@@ -42,12 +42,13 @@ class Attempt:
 
     Attributes:
         id: name of its folder on the node, of this attempt alone.
-        is_over: its end was reported already, whatever the actor still says of it.
+        failed: its end, which is reported in place of the actor's own; None as long as its files
+            could be carried.
     """
 
     order: Order
     id: str = field(default_factory=lambda: secrets.token_hex(8))
-    is_over: bool = False
+    failed: JobFailed | None = None
 
 
 class Carrier:

@@ -219,20 +219,25 @@ class Link:
     # --- events ---
 
     def _hand_on(self, session: Session, message: Message) -> None:
-        """Pass an event on; the files of a finished stage come before it."""
+        """Pass an event on; the files of a finished stage come before it.
+
+        A job whose files did not fit is cancelled, and reported when the actor has ended it: the
+        daemon may give it to the same actor again at once.
+        """
         kind, attempt = message["event"], session.attempts.get(message.get("job") or "")
-        if kind == "stage_done" and attempt is not None and not attempt.is_over:
+        if kind == "stage_done" and attempt is not None and attempt.failed is None:
             event = event_from_message(message)
             assert isinstance(event, StageDone)
-            if (failed := self._carrier.fetch(session.actor, attempt, event)) is not None:
-                attempt.is_over = True
-                self._say(session.epoch, event=event_to_message(failed))
+            attempt.failed = self._carrier.fetch(session.actor, attempt, event)
+            if attempt.failed is not None:
                 session.actor.start("cancel", event.job)
-        if attempt is None or not attempt.is_over:
-            self._say(session.epoch, event=message)
         for job in _ended_jobs(message):
             if (ended := session.attempts.pop(job, None)) is not None:
                 session.actor.start("forget", ended.id)
+                if ended.failed is not None:
+                    self._say(session.epoch, event=event_to_message(ended.failed))
+        if attempt is None or attempt.failed is None:
+            self._say(session.epoch, event=message)
         if kind in ("task_done", "task_failed"):
             session.tasks -= 1
 

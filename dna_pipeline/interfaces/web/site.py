@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -11,6 +12,7 @@ from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from starlette.concurrency import run_in_threadpool
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web.texts import PathHider
 from dna_pipeline.operations.serving.awaited import Presence
@@ -102,6 +104,17 @@ class Site:
         if self._feed_turns is None:
             self._feed_turns = CapacityLimiter(FEED_READERS)
         return await run_sync(follower.take, limiter=self._feed_turns)
+
+    async def has_lost(self, job: str) -> bool:
+        """True if a rebuilt ledger lacks a job, so that its end will never come; False while the
+        ledger cannot be read."""
+        with suppress(ConfigError):
+            return await self.ask(self._is_missing, job)
+        return False
+
+    def _is_missing(self, job: str) -> bool:
+        with self.readers.lend() as queries:
+            return queries.find(job) is None
 
     async def ended(self, job: str, quiet_s: float = 1.0) -> AsyncGenerator[Record | None]:
         """Yield the job's event when it has ended, and None again and again until then.

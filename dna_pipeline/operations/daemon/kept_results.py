@@ -18,7 +18,8 @@ INTERVAL_S = 60.0
 COST_SHARE = 100.0
 """A round takes at most a hundredth of the time."""
 LONGEST_S = 3600.0
-"""Time after which a round begins although nothing was kept since the last one."""
+"""Time after which a round begins although nothing was kept since the last one, and the disk has
+enough space."""
 TEMPORARY_S = 3600.0
 """Age from which a half-made entry is left over: a worker takes seconds for one."""
 PORTION = 100
@@ -50,7 +51,7 @@ class KeptResults:
     def round(self) -> Iterator[None]:
         """Remove what is beyond the limits, a few entries at each step."""
         change = _changed_at(self._config.kept_results)
-        if change is None or (change == self._change and time.time() < self._unchanged_until):
+        if change is None or (change == self._change and self._may_wait()):
             return
         self._store.remove_temporaries(TEMPORARY_S)
         entries: list[KeptEntry] = []
@@ -71,6 +72,10 @@ class KeptResults:
             log.info("results.removed", results=removed)
         self._change = change if not removed else _changed_at(self._config.kept_results)
         self._unchanged_until = time.time() + LONGEST_S
+
+    def _may_wait(self) -> bool:
+        """True if an unchanged store needs no round yet. Others may fill the disk meanwhile."""
+        return time.time() < self._unchanged_until and not self._store.free_bytes_lacking()
 
     def _beyond_limits(self, entries: list[KeptEntry]) -> Iterator[KeptEntry]:
         """Give the entries to remove, those that were not used for longest first."""

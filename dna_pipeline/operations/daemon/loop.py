@@ -158,6 +158,7 @@ class Daemon(DaemonParts):
     def _opened(self, observe: Observer) -> Generator[None]:
         """Create, recover and start all parts; end them when the block is left."""
         path = self.config.ledger_path
+        health.discard_building(path)  # else a repair that was interrupted would refuse others
         thorough = not health.was_stopped_cleanly(path)
         self.ledger = Ledger(path, thorough=thorough)
         self._queries = Queries(self.config.ledger_path)

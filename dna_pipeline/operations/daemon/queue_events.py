@@ -7,6 +7,7 @@ reports nothing twice and leaves nothing out.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
@@ -87,8 +88,9 @@ class QueueEvents:
         """Look if it is time, and if there may be something new. `now` is monotonic."""
         if not self._is_stale or not self._throttle.is_due(now):
             return
+        started = time.monotonic()
         self._is_stale = self._look_at_holds(now, GONE_S) | self._look_at_queue(now, REST_S)
-        self._throttle.done(now)
+        self._throttle.done(now, time.monotonic() - started)
 
     def finish(self) -> None:
         """Record at once what else would wait for a while, as a `run` ends."""
@@ -132,10 +134,15 @@ class QueueEvents:
         self._reported = reported
 
     def _look_at_queue(self, now: float, rest_s: float) -> bool:
-        """Record that the queue is at rest; True if that may be so soon."""
-        if not self._is_quiet() or self._queries.has_open_jobs():
+        """Record that the queue is at rest; True if that may be so soon without a commit.
+
+        Jobs end with a commit, after which there is another look. Intake may come to rest without
+        one: an upload that is broken off is removed.
+        """
+        is_quiet = self._is_quiet()
+        if not is_quiet or self._queries.has_open_jobs():
             self._rest_since = None
-            return False
+            return not is_quiet
         if self._rest_since is None:
             self._rest_since = now
         if now - self._rest_since < rest_s:

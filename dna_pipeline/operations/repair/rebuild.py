@@ -2,6 +2,7 @@
 
     build .dna-rebuilding.db → set ledger.db aside → rename .dna-rebuilding.db → write ledger.id
 
+While `.dna-rebuilding.db` is there, processes beside the daemon write nothing into the damaged one.
 If it is interrupted at any point, a daemon still refuses to start (`ledger.db` is the damaged one,
 or is gone although `ledger.id` is there), and a second call starts from the beginning.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Set
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, drops, health, store
+from dna_pipeline.ledger.sqlite import flush_fully, sqlite_module
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.operations.daemon.lock import hold_lock
@@ -45,10 +48,6 @@ GROUP = 500
 
 NAMES_SHOWN = 10
 """Maximum number of copies that one remark names."""
-
-BUILDING = ".dna-rebuilding.db"
-"""Name of the new ledger until it is complete. A rebuild begins by removing a file of this name, so
-it must be a name that nobody gives to a file of their own."""
 
 
 @dataclass(slots=True)
@@ -80,10 +79,12 @@ def rebuild(config: Config) -> Report:
 def _rebuild(config: Config) -> Report:
     path = config.ledger_path
     report = Report(damage=health.problem(path))
+    health.discard_building(path)
     if report.damage is None:
         return report
-    building = path.with_name(BUILDING)
-    _discard(building)
+    building = health.building_file(path)
+    building.touch()  # from now on, servers and commands write no more into the damaged ledger
+    _await_writers(path)
     remains = salvage(path)
     report.ledger, report.id_from = _ledger_id(config, remains)
     ledger = Ledger(building, ledger_id=report.ledger)
@@ -102,11 +103,19 @@ def _rebuild(config: Config) -> Report:
     return report
 
 
-def _discard(path: Path) -> None:
-    """Remove the unfinished new ledger of an earlier call, if there is one."""
-    for end in ("", *health.COMPANIONS):
-        path.with_name(path.name + end).unlink(missing_ok=True)
-    health.id_file(path).unlink(missing_ok=True)
+def _await_writers(path: Path) -> None:
+    """Wait for the transactions that have begun. A file that takes none has no writers either."""
+    if not path.exists():
+        return
+    module = sqlite_module()
+    with suppress(module.Error):
+        connection: Any = module.connect(
+            f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=15, isolation_level=None
+        )
+        with closing(connection):
+            flush_fully(connection)
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
 
 
 def _set_aside(path: Path) -> list[str]:

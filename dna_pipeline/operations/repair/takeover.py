@@ -18,6 +18,7 @@ from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.base.layout import claim_dir, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
+from dna_pipeline.ledger import health
 from dna_pipeline.operations.daemon.lock import hold_lock, is_held
 from dna_pipeline.operations.lookup import open_ledger
 
@@ -55,15 +56,17 @@ def take_over(config: Config) -> list[ForeignClaims]:
     Returns:
         An entry for each daemon and inbox.
     """
-    with hold_lock(config.data), closing(open_ledger(config)) as ledger:
-        return [
-            _take_root(inbox, root, ledger.id, now)
-            for inbox in config.inboxes
-            if not inbox.keeps and inbox.path.is_dir()
-            for now in (owner.server_time(inbox.path, ledger.id),)
-            for root in claim_roots(inbox.path)
-            if root.name != ledger.id
-        ]
+    with hold_lock(config.data):
+        health.discard_building(config.ledger_path)
+        with closing(open_ledger(config)) as ledger:
+            return [
+                _take_root(inbox, root, ledger.id, now)
+                for inbox in config.inboxes
+                if not inbox.keeps and inbox.path.is_dir()
+                for now in (owner.server_time(inbox.path, ledger.id),)
+                for root in claim_roots(inbox.path)
+                if root.name != ledger.id
+            ]
 
 
 def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignClaims:

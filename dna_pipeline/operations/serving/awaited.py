@@ -72,7 +72,8 @@ class Standing:
 
 
 def standing(readers: Readers, presence: Presence, job: str) -> Standing:
-    """Find out how far a job is. Raises `ConfigError` if the ledger cannot be read."""
+    """Find out how far a job is. Raises `ConfigError` if the ledger cannot be read, or if it was
+    rebuilt without the job."""
     with readers.lend() as queries:
         row = queries.standing(job)
     status: str = row["status"]

@@ -14,7 +14,8 @@ import structlog
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
-from dna_pipeline.operations.serving.readers import FileId, Readers, file_id
+from dna_pipeline.ledger.health import FileId, file_id
+from dna_pipeline.operations.serving.readers import Readers
 
 log = structlog.get_logger()
 

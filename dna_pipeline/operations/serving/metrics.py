@@ -11,6 +11,7 @@ from datetime import datetime
 from dna_pipeline import __version__
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger.health import FileId, file_id
 from dna_pipeline.ledger.report_queries import ReportQueries
 from dna_pipeline.operations.daemon.lock import holder, is_held
 from dna_pipeline.operations.daemon.metrics import (
@@ -21,7 +22,6 @@ from dna_pipeline.operations.daemon.metrics import (
     total_metrics,
 )
 from dna_pipeline.operations.daemon.metrics_text import Metric, to_text
-from dna_pipeline.operations.serving.readers import FileId, file_id
 
 LEAST_AGE_S = 1.0
 """Age up to which a text is given again: all jobs are read for it."""

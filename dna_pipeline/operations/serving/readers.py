@@ -6,14 +6,11 @@ import threading
 from collections import deque
 from collections.abc import Generator
 from contextlib import contextmanager
-from pathlib import Path
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.gallery_queries import GalleryQueries
+from dna_pipeline.ledger.health import FileId, file_id
 from dna_pipeline.operations.lookup import require_ledger
-
-FileId = tuple[int, int]
-"""Device and inode of a file."""
 
 
 class Readers:
@@ -77,12 +74,3 @@ class Readers:
                 self._free.append((file, queries))
                 return
         queries.close()
-
-
-def file_id(path: Path) -> FileId | None:
-    """Device and inode of a file; None if it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino

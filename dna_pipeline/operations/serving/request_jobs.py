@@ -30,6 +30,8 @@ class RequestJob:
         request: the request's id.
         number: place among the request's jobs, counted from 0.
         count: how many jobs the request made.
+        is_running: it was given to a worker, and is not published yet.
+        is_computed: its result is computed, and waits for the outbox. It cannot be cancelled.
         fraction: how far it is, from 0 to 1.
         step, steps: of the stage that runs; 0 before its first step.
     """
@@ -39,6 +41,7 @@ class RequestJob:
     number: int
     count: int
     is_running: bool
+    is_computed: bool
     created_at: datetime
     started_at: datetime | None
     fraction: float = 0.0
@@ -52,8 +55,8 @@ def origin(key: str, request: str, number: int, count: int) -> dict[str, Any]:
 
 
 def open_jobs(readers: Readers, key: str) -> list[RequestJob]:
-    """List the jobs of that origin that have not ended: those that run, then those that run
-    next. Raises `ConfigError` if there is no ledger yet."""
+    """List the jobs of that origin that have not ended: those that run, then those that are
+    computed, then those that run next. Raises `ConfigError` if there is no ledger yet."""
     with readers.lend() as queries:
         rows = queries.front_of_queue(FRONT)
     jobs = [_of_row(row, key) for row in rows]
@@ -61,8 +64,9 @@ def open_jobs(readers: Readers, key: str) -> list[RequestJob]:
 
 
 def current_request(jobs: Iterable[RequestJob]) -> list[RequestJob]:
-    """The open jobs of the request that runs, or else of the one that is next."""
-    listed = list(jobs)
+    """The open jobs of the request that runs, or else of the one that is next, or else of one
+    whose results wait for the outbox; jobs that are computed come last."""
+    listed = sorted(jobs, key=lambda job: job.is_computed)
     return [job for job in listed if job.request == listed[0].request]
 
 
@@ -85,9 +89,11 @@ def _of_row(row: dict[str, Any], key: str) -> RequestJob | None:
         return None
     number, count = (_number(place.get(name)) for name in ("number", "count"))
     progress: dict[str, Any] = row["data"] or {}
+    is_computed = row["publish"] is not None
     return RequestJob(
         row["id"], request, number, max(count, number + 1), row["status"] == "running",
-        row["created_at"], row["started_at"], float(progress.get("fraction") or 0),
+        is_computed, row["created_at"], row["started_at"],
+        1.0 if is_computed else float(progress.get("fraction") or 0),
         _number(progress.get("step")), _number(progress.get("steps")),
     )  # fmt: skip
 

@@ -17,10 +17,10 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import Document
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger.engine import Transaction
+from dna_pipeline.ledger.health import LedgerReplaced, check_in_place, file_id
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import open_ledger
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.serving.readers import file_id
 from dna_pipeline.operations.submit import Submission, Submitter
 
 T = TypeVar("T")
@@ -77,6 +77,8 @@ class Submissions:
         with self.prober() as prober:
             try:
                 retrier.retry(job_id, prober)
+            except LedgerReplaced:
+                raise
             except ConfigError as error:
                 raise NotRetried(str(error)) from None
 
@@ -85,7 +87,14 @@ class Submissions:
         return self.ledger().transact(action)
 
     def ledger(self) -> Ledger:
+        """Give the ledger, opened for writing.
+
+        Raises:
+            LedgerReplaced: a repair is at work: what is written now would be lost.
+            ConfigError: the ledger cannot be used.
+        """
         with self._lock:
+            check_in_place(self._config.ledger_path, None)
             if self._ledger is None or file_id(self._config.ledger_path) != self._file:
                 if self._ledger is not None:
                     self._ledger.close()

@@ -1,6 +1,7 @@
 """A ledger that is damaged or gone is refused, and stays as it is."""
 
 import sqlite3
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,8 @@ import pytest
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger import health
 from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.ledger.store import Ledger, set_setting
+from dna_pipeline.ledger.store import Ledger, get_setting, set_setting
+from tests.ledgers import lay_out
 
 
 @pytest.fixture
@@ -19,6 +21,31 @@ def ledger(tmp_path: Path) -> Path:
         made.transact(lambda s, n=number: set_setting(s, f"number{n}", "x" * 500))
     made.close()
     return path
+
+
+def test_nothing_is_written_while_the_ledger_is_rebuilt(ledger: Path) -> None:
+    opened = Ledger(ledger, unlocked=True)
+    building = health.building_file(ledger)
+    building.touch()
+    with pytest.raises(health.LedgerReplaced, match="is being rebuilt"):
+        opened.transact(lambda s: set_setting(s, "late", "1"))
+    with pytest.raises(health.LedgerReplaced, match="is being rebuilt"):
+        Ledger(ledger, unlocked=True)
+    health.discard_building(ledger)
+    assert opened.transact(lambda s: get_setting(s, "late")) is None
+    opened.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="an open file cannot be replaced there")
+def test_nothing_is_written_to_a_ledger_that_was_replaced(ledger: Path, tmp_path: Path) -> None:
+    opened = Ledger(ledger, unlocked=True)
+    other = tmp_path / "other.db"
+    lay_out(other)
+    ledger.rename(tmp_path / "damaged")
+    other.rename(ledger)
+    with pytest.raises(health.LedgerReplaced, match="another ledger"):
+        opened.transact(lambda s: set_setting(s, "late", "1"))
+    opened.close()
 
 
 def scribble(path: Path) -> bytes:

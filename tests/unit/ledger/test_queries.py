@@ -27,6 +27,12 @@ def test_a_ledger_whose_tables_are_about_to_be_made(tmp_path) -> None:
     views.close()
 
 
+def test_a_job_that_a_rebuilt_ledger_lacks_is_named(views, book) -> None:
+    for ask in (views.job, views.standing):
+        with pytest.raises(ConfigError, match="job abc is not in the ledger any more"):
+            ask("abc")
+
+
 def publish(book, job_id: str) -> None:
     book.do(queue.plan_publish, job_id, f"in/{job_id}", "a" * 64)
     book.do(queue.finish_publishing, job_id)

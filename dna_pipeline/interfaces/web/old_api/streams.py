@@ -102,6 +102,8 @@ async def job_events(site: Site, job: Record, after: int) -> AsyncGenerator[str]
                     yield sse(event["kind"], await _event_data(site, job_id, event), event["id"])
             if not events:
                 yield ": waiting\n\n"
+                if await site.has_lost(job_id):
+                    return
             elif events[-1]["kind"] in END_KINDS and await _is_ended(site, job_id):
                 return
 

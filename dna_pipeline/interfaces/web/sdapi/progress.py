@@ -36,15 +36,20 @@ def progress_of(site: Site) -> ProgressAnswer:
 
 
 def interrupt(site: Site) -> list[str]:
-    """Cancel the request that runs, or else the one that is next; gives its open jobs."""
+    """Cancel the request that runs, or else the one that is next; gives the jobs that it had
+    still to compute."""
     jobs = current_request(_open(site))
-    return cancel(site.submissions, [job.id for job in jobs])
+    return cancel(site.submissions, [job.id for job in jobs if not job.is_computed])
 
 
 def skip(site: Site) -> list[str]:
-    """Cancel the picture that is at work; the request goes on with its next one."""
+    """Cancel the picture that is at work; the request goes on with its next one.
+
+    Of several that run, it is the first: a worker is given the next ones in advance.
+    """
     jobs = current_request(_open(site))
-    return cancel(site.submissions, [job.id for job in jobs if job.is_running])
+    at_work = [job.id for job in jobs if job.is_running and not job.is_computed]
+    return cancel(site.submissions, at_work[:1])
 
 
 def _open(site: Site) -> list[RequestJob]:
@@ -52,7 +57,8 @@ def _open(site: Site) -> list[RequestJob]:
 
 
 def _of_request(jobs: list[RequestJob]) -> ProgressAnswer:
-    """The progress of a request by its open jobs, of which the first one runs or is next."""
+    """The progress of a request by its open jobs, of which the first one runs or is next, unless
+    all are computed."""
     first = jobs[0]
     done = (first.number + first.fraction) / first.count
     progress = min(max(done, LEAST_PROGRESS), 1.0)

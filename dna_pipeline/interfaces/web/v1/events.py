@@ -144,3 +144,5 @@ async def _job_frames(site: Site, frames: Frames, job_id: str, after: int) -> As
             yield b"".join(map(frames.of, events)) or HEARTBEAT
             if events and events[-1]["kind"] in END_KINDS:
                 return
+            if not events and await site.has_lost(job_id):
+                return

@@ -18,6 +18,7 @@ from dna_pipeline.execution.cluster import files, link
 from dna_pipeline.execution.cluster.api import Lost
 from dna_pipeline.execution.cluster.carrier import Carrier
 from dna_pipeline.execution.cluster.link import Link
+from dna_pipeline.execution.cluster.relay import _message_of
 from dna_pipeline.execution.protocol import (
     FileRecord,
     JobDone,
@@ -25,6 +26,7 @@ from dna_pipeline.execution.protocol import (
     OrderInput,
     StageDone,
     StageOrder,
+    WorkerEnded,
     event_to_message,
 )
 
@@ -216,7 +218,10 @@ def test_an_order_for_a_lost_actor_is_dropped(play: Play):
     assert [call[1]["job"] for call in second.did("run_order")] == ["new"]
 
 
-def test_a_disk_that_is_full_here_holds_the_job(play: Play, monkeypatch: pytest.MonkeyPatch):
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_a_disk_that_is_full_here_holds_the_job_once_its_actor_has_ended_it(
+    play: Play, monkeypatch: pytest.MonkeyPatch, is_killed: bool
+):
     actor = play.connected()
     play.order()
     wait(lambda: actor.did("run_order"))
@@ -225,13 +230,23 @@ def test_a_disk_that_is_full_here_holds_the_job(play: Play, monkeypatch: pytest.
         raise OSError(errno.ENOSPC, "No space left on device", "/data")
 
     monkeypatch.setattr(files, "receive", fail)
-    actor.say(play.stage_done(b"made"), event_to_message(JobDone("j")))
+    actor.say(play.stage_done(b"made"))
+    wait(lambda: actor.did("cancel"))
+    assert actor.did("cancel") == [("j",)]
+    # Until the actor has ended it, the daemon must not give it anew.
+    actor.say()
+    assert [list(play.said.get(timeout=10)) for _ in range(2)] == [["worker", "epoch", "room"]] * 2
+    assert not actor.did("forget")
+    end = WorkerEnded("w1-1", ("j",), "cancel", "killed") if is_killed else JobDone("j")
+    actor.say(_message_of(end))
     event = play.next("event")["event"]
     assert (event["event"], event["hold"], event["failure"]["code"]) == (
         "job_failed", True, "disk_full",
     )  # fmt: skip
+    if is_killed:
+        assert play.next("event")["event"]["event"] == "worker_ended"
     wait(lambda: actor.did("forget"))
-    assert actor.did("cancel") == [("j",)]
+    assert len(actor.did("forget")) == 1
     actor.say({"event": "models_loaded", "models": [], "worker": "w1-1"})
     assert play.next("event")["event"]["event"] == "models_loaded"  # and not the job's second end
 

@@ -95,6 +95,16 @@ def test_nothing_is_looked_at_while_nothing_changed(
     assert rounds == ["round"]
 
 
+def test_a_disk_that_others_fill_gets_space_although_nothing_was_kept(config: Config) -> None:
+    keep(config, "a")
+    results = limited(config)
+    run(results)
+    assert names(config) == "a"
+    results._store = ResultStore(config.kept_results, free_bytes=1 << 62)
+    run(results)
+    assert names(config) == ""
+
+
 def test_steps_are_small(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_results, "PORTION", 2)
     for name in "abcdef":

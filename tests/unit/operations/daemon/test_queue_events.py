@@ -96,6 +96,15 @@ def test_intake_that_works_delays_the_rest(stand: Stand):
     assert stand.last()["completed"] == 2
 
 
+def test_intake_that_gives_up_without_a_commit_lets_the_queue_end(stand: Stand):
+    stand.is_quiet = False
+    stand.end("completed")
+    assert stand.wait(30) == []
+    stand.is_quiet = True
+    assert stand.wait(10) == ["queue_ended"]
+    assert stand.wait(30) == []
+
+
 def test_a_runnable_job_is_no_rest_and_a_held_one_is(stand: Stand):
     stand.hold(None)
     stand.end("completed")

@@ -12,11 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger.health import file_id
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.serving import feed as feeds
 from dna_pipeline.operations.serving.feed import EventFeed, Follower
-from dna_pipeline.operations.serving.readers import Readers, file_id
+from dna_pipeline.operations.serving.readers import Readers
 from tests.serving import add_events, replace_ledger
 
 LIMIT_S = 20.0

@@ -9,22 +9,16 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import drops, queue, store
-from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.serving import kept_options
-from dna_pipeline.operations.serving.readers import Readers
+from dna_pipeline.ledger import queue, store
+from dna_pipeline.operations.serving import kept_options, request_jobs
 from dna_pipeline.operations.serving.request_jobs import (
-    RequestJob,
     cancel,
     current_request,
-    open_jobs,
     origin,
 )
-from dna_pipeline.operations.serving.submissions import Submissions
 from tests.ledgers import lay_out
+from tests.request_queue import RequestQueue
 
 CONFIG = """\
 version: 1
@@ -33,63 +27,16 @@ pipelines: {cut: [{remove_background: {}}]}
 """
 
 
-class Queue:
-    """A ledger, and words for its jobs."""
-
-    def __init__(self, config: Config) -> None:
-        self.ledger = Ledger(config.ledger_path)
-        self.readers = Readers(config)
-        self.submissions = Submissions(config)
-
-    def close(self) -> None:
-        self.ledger.close()
-        self.readers.close()
-        self.submissions.close()
-
-    def add(self, meta: Any, **values: Any) -> str:
-        drop = {
-            "id": store.new_id(), "inbox": "submit", "state": "claiming", "originals": "delete",
-            "folder": "", "claim": "/claims/1", "image": "a.png", "sidecar": None, "stat": {},
-            "error": None, "created_at": utcnow(),
-        }  # fmt: skip
-        job: dict[str, Any] = {
-            "id": store.new_id(), "drop_id": drop["id"], "batch": None, "inbox": "submit",
-            "folder": "", "name": "a.png", "stem": "a", "pipeline": "cut", "priority": 0,
-            "status": "queued", "hold": None, "hold_detail": None, "not_before": None,
-            "stages": [], "models": "matte", "tags": [], "meta": meta, "error": None,
-            "publish": None, "created_at": utcnow(), "finished_at": None, **values,
-        }  # fmt: skip
-
-        def commit(session: Any) -> None:
-            drops.begin_claims(session, [drop])
-            drops.finish_claims(session, [{"id": drop["id"]}], [job])
-
-        self.ledger.transact(commit)
-        return job["id"]
-
-    def start(self) -> str:
-        job = self.ledger.transact(queue.claim_next)
-        assert job is not None
-        return job.id
-
-    def open(self) -> list[RequestJob]:
-        return open_jobs(self.readers, "api")
-
-    def status(self, job_id: str) -> tuple[str, bool]:
-        job = self.ledger.transact(lambda s: queue.find_job(s, job_id))
-        return job.status, job.cancel_requested
-
-
 @pytest.fixture
-def jobs(tmp_path: Path) -> Iterator[Queue]:
+def jobs(tmp_path: Path) -> Iterator[RequestQueue]:
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     config = load_config(tmp_path / "pipeline.yaml", {})
     lay_out(config.ledger_path)
-    with closing(Queue(config)) as made:
+    with closing(RequestQueue(config, "api")) as made:
         yield made
 
 
-def test_jobs_of_others_are_not_seen(jobs: Queue):
+def test_jobs_of_others_are_not_seen(jobs: RequestQueue):
     own = jobs.add(origin("api", "r1", 0, 2))
     jobs.add({})
     jobs.add(origin("other", "r2", 0, 1))
@@ -101,7 +48,7 @@ def test_jobs_of_others_are_not_seen(jobs: Queue):
     assert not only.is_running
 
 
-def test_what_runs_comes_first_then_what_is_next(jobs: Queue):
+def test_what_runs_comes_first_then_what_is_next(jobs: RequestQueue):
     first = jobs.add(origin("api", "r1", 0, 2))
     jobs.start()
     late = jobs.add(origin("api", "r1", 1, 2))
@@ -111,7 +58,34 @@ def test_what_runs_comes_first_then_what_is_next(jobs: Queue):
     assert current_request([]) == []
 
 
-def test_the_newest_progress_counts(jobs: Queue):
+def test_what_waits_for_the_outbox_comes_after_what_runs(jobs: RequestQueue):
+    computed, running, waiting = (jobs.add(origin("api", name, 0, 1)) for name in ("a", "b", "c"))
+    for _ in range(2):
+        jobs.start()
+    jobs.ledger.transact(lambda s: queue.finish_computing(s, computed))
+    listed = jobs.open()
+    assert [job.id for job in listed] == [running, computed, waiting]
+    assert [job.is_computed for job in listed] == [False, True, False]
+    assert [job.fraction for job in listed] == [0.0, 1.0, 0.0]
+    assert [job.id for job in current_request(listed)] == [running]
+    assert [job.id for job in current_request(listed[1:])] == [waiting]
+    assert [job.id for job in current_request(listed[1:2])] == [computed]
+
+
+def test_many_that_wait_for_the_outbox_hide_none_that_runs(
+    jobs: RequestQueue, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(request_jobs, "FRONT", 2)
+    for _ in range(3):
+        done = jobs.add(origin("api", "a", 0, 1))
+        assert jobs.start() == done
+        jobs.ledger.transact(lambda s, job=done: queue.finish_computing(s, job))
+    running = jobs.add(origin("api", "b", 0, 1))
+    jobs.start()
+    assert [job.id for job in current_request(jobs.open())] == [running]
+
+
+def test_the_newest_progress_counts(jobs: RequestQueue):
     job = jobs.add(origin("api", "r1", 0, 1))
     jobs.start()
     (open_job,) = jobs.open()
@@ -133,13 +107,13 @@ def test_the_newest_progress_counts(jobs: Queue):
         ({"request": "r", "number": True, "count": 3}, 0, 3),
     ],
 )
-def test_odd_origins_do_no_harm(jobs: Queue, place: Any, number: int, count: int):
+def test_odd_origins_do_no_harm(jobs: RequestQueue, place: Any, number: int, count: int):
     jobs.add({"api": place})
     (job,) = jobs.open()
     assert (job.number, job.count) == (number, count)
 
 
-def test_cancelling(jobs: Queue):
+def test_cancelling(jobs: RequestQueue):
     running, waiting, other = (jobs.add(origin("api", "r1", i, 3)) for i in range(3))
     jobs.start()
     assert cancel(jobs.submissions, [running, waiting, "0" * 32]) == [running, waiting]
@@ -149,7 +123,7 @@ def test_cancelling(jobs: Queue):
     assert cancel(jobs.submissions, [waiting]) == []
 
 
-def test_options_are_kept_until_they_are_removed(jobs: Queue):
+def test_options_are_kept_until_they_are_removed(jobs: RequestQueue):
     assert kept_options.read(jobs.readers, "api.options") == {}
     kept_options.change(jobs.submissions, "api.options", {"a": 1, "b": "x"})
     kept_options.change(jobs.submissions, "api.options", {"a": None, "c": [2]})
@@ -160,7 +134,7 @@ def test_options_are_kept_until_they_are_removed(jobs: Queue):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "5", "null"])
-def test_options_that_cannot_be_read_are_none(jobs: Queue, text: str):
+def test_options_that_cannot_be_read_are_none(jobs: RequestQueue, text: str):
     jobs.ledger.transact(lambda s: store.set_setting(s, "api.options", text))
     assert kept_options.read(jobs.readers, "api.options") == {}
     kept_options.change(jobs.submissions, "api.options", {"a": 1})

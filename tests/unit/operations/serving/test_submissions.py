@@ -14,6 +14,7 @@ import pytest
 from dna_pipeline.base.errors import ConfigError, ImageUnreadable, JobError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.discovery.probe import Probed
+from dna_pipeline.ledger import health
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.serving import submissions as module
@@ -70,6 +71,37 @@ def jobs(config: Config) -> list[dict[str, Any]]:
 
 def files(folder: Path) -> set[str]:
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_image_that_comes_during_a_repair_is_refused(submissions: Submissions, config: Config):
+    submissions.submit(image(), {})
+    building = health.building_file(config.ledger_path)
+    building.touch()
+    for action in (
+        lambda: submissions.submit(image(), {}),
+        lambda: submissions.retry(jobs(config)[0]["id"]),
+        submissions.ledger,
+    ):
+        with pytest.raises(health.LedgerReplaced, match="is being rebuilt"):
+            action()
+    building.unlink()
+    assert len(jobs(config)) == 1
+    submissions.submit(image(), {})
+
+
+def test_an_image_that_is_decoded_while_a_repair_begins_is_refused(
+    submissions: Submissions, config: Config, monkeypatch: pytest.MonkeyPatch
+):
+    before = StubProber.probe
+
+    def probe(self: StubProber, path: Path) -> Probed | JobError:
+        health.building_file(config.ledger_path).touch()
+        return before(self, path)
+
+    monkeypatch.setattr(StubProber, "probe", probe)
+    with pytest.raises(health.LedgerReplaced, match="is being rebuilt"):
+        submissions.submit(image(), {})
+    assert jobs(config) == []
 
 
 def test_an_image_is_a_job_when_the_call_returns(submissions: Submissions, config: Config):
