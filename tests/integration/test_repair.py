@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
 from dna_pipeline.base.errors import ConfigError, EmptyMesh, Locked
 from dna_pipeline.config.loader import load_config
@@ -20,7 +21,7 @@ from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import health, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
+from dna_pipeline.ledger.tables import ArtifactRow, Batch, BatchRow
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.repair import rebuild as rebuilding
 from dna_pipeline.operations.repair.rebuild import rebuild
@@ -28,6 +29,7 @@ from dna_pipeline.operations.repair.salvage import salvage
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
 from tests.commands import call
+from tests.integration.companions import MASKED
 
 pytestmark = pytest.mark.slow
 
@@ -537,6 +539,67 @@ def test_rows_that_wait_do_what_they_were_told(make_site, originals: str) -> Non
     told = list(csv.DictReader(account.read_text().splitlines()))
     assert [row["status"] for row in told] == ["completed", "failed", "completed", "completed"]
     assert site.claims() == []
+
+
+def test_a_batch_that_had_ended_does_not_end_again(make_site) -> None:
+    site = make_site()
+    for name in "ab":
+        site.put(f"{name}.png", name)
+    site.put("all.yaml", "images: '*.png'\nmatrix: {img2img.steps: [10, 20]}\n")
+    site.settle()
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
+    site.accounts().write()
+    (before,) = site.rows(Batch)
+    assert (before.state, before.axes is not None) == ("done", True)
+    (folder,) = {path.parent for path in site.outbox.rglob("batch.csv")}
+    shutil.rmtree(folder)
+    destroy(site, "one page")
+    mended(site)
+    site.accounts().write()
+    (after,) = site.rows(Batch)
+    assert [getattr(after, c.name) for c in Batch.__table__.columns] == [
+        getattr(before, c.name) for c in Batch.__table__.columns
+    ]
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_what_waits_keeps_its_mask(make_site, originals: str) -> None:
+    site = make_site(originals=originals, **MASKED)
+    site.put("cat.mask.png", b"mask")
+    site.put("cat.png", b"cat")
+    site.settle()
+    before = site.drop(site.job())
+    assert [file["name"] for file in before.companions] == ["cat.mask.png"]
+    destroy(site, "one page")
+    mended(site)
+    site.settle()
+    (job,) = [job for job in site.jobs() if job.status == "queued"]
+    assert site.drop(job).companions == before.companions
+    site.run_next()
+    assert site.job().status == "completed"
+
+
+def test_what_was_submitted_keeps_its_mask(make_site) -> None:
+    site = make_site()
+    image, mask = site.root / "cat.png", site.root / "shape.png"
+    for path in (image, mask):
+        Image.new("RGB", (64, 64), "white").save(path)
+    done = call(site.root, "submit", str(image), "--pipeline", "paint", "--mask", str(mask))
+    assert done.returncode == 0, done.stderr
+    before = site.drop(site.job())
+    destroy(site, "one page")
+    mended(site)
+    assert site.drop(site.job()).companions == before.companions
+
+
+def test_a_pipeline_that_was_paused_stays_so(busy) -> None:
+    pause = pauses.PIPELINE + "p"
+    busy.ledger.transact(lambda s: store.set_setting(s, pause, "5 failures"))
+    destroy(busy, "one page")
+    mended(busy)
+    assert busy.ledger.transact(lambda s: store.get_setting(s, pause)) == "5 failures"
 
 
 def test_what_waits_still_quotes_its_job_file(make_site) -> None:

@@ -21,7 +21,7 @@ from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger import batches, drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop
-from dna_pipeline.operations.repair.salvage import Salvage
+from dna_pipeline.operations.repair.salvage import Salvage, list_of
 
 
 class Batches:
@@ -82,6 +82,8 @@ class Batches:
         def commit(session: Any) -> None:
             drops.begin_claims(session, [row])
             drops.finish_claims(session, [], jobs)
+            for job in jobs:
+                batches.reopen(session, job["id"])
 
         self._ledger.transact(commit)
         self.drops.add(str(drop["id"]))
@@ -114,13 +116,15 @@ class Batches:
 
 def _batch(row: dict[str, Any]) -> dict[str, Any] | None:
     """Convert a batch's row. None if the row is damaged, or if the batch was not completely
-    claimed, so that its files go back to the inbox."""
+    claimed, so that its files go back to the inbox. One that had ended stays so: its folder may
+    have been taken away, and people were told."""
     if row["state"] == "claiming":
         return None
     try:
         ended = row["finished_at"]
         return row | {
-            "state": "claimed" if row["state"] == "claimed" else "open",
+            "state": row["state"] if row["state"] in ("claimed", "done") else "open",
+            "axes": list_of(row.get("axes")),
             "created_at": datetime.fromisoformat(row["created_at"]),
             "finished_at": None if ended is None else datetime.fromisoformat(ended),
         }

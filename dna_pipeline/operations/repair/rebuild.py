@@ -24,7 +24,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import batches, drops, health, store
+from dna_pipeline.ledger import batches, drops, health, pauses, store
 from dna_pipeline.ledger.sqlite import flush_fully, sqlite_module
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
@@ -198,7 +198,7 @@ class _Rebuilder:
 
     def _settings(self) -> None:
         for name, value in self._remains.settings.items():
-            if name == "paused" or name.startswith(batches.DIALECT):
+            if name == "paused" or name.startswith((pauses.PIPELINE, batches.DIALECT)):
                 self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
 
     # --- jobs that have ended ---

@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
@@ -138,9 +138,20 @@ def _rows(path: Path, table: str, columns: str = "*") -> Iterator[dict[str, Any]
                 last, skipped = last + 1, skipped + 1
 
 
+def list_of(text: object) -> list[Any] | None:
+    """Decode the list in a JSON column; None if there is none or it is damaged."""
+    try:
+        value = json.loads(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return cast(list[Any], value) if isinstance(value, list) else None
+
+
 def _decoded(row: dict[str, Any]) -> dict[str, Any] | None:
     """Convert JSON and paths of a row to their own types; None if that fails."""
     values = dict(row)
+    if "companions" in values:
+        values["companions"] = list_of(values["companions"])
     try:
         for name in {"stat", "error"} & values.keys():
             value = values[name]
