@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import delete, func, insert, literal, select, update
 from sqlalchemy.orm import Session
 
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger.tables import Event, Receiver, UtcTime
 
 ACTIVE, ENDED = "active", "ended"
@@ -108,13 +109,20 @@ def note_reported(session: Session, name: str, dropped: int) -> None:
 def drop_old(session: Session, before: datetime) -> dict[str, int]:
     """Drop the messages of events before that time; return their numbers by receiver.
 
-    Those that no receiver wants count as done with and are not counted.
+    Those that no receiver wants count as done with and are not counted. Messages of recent events
+    stay, and with them all later ones: an event that looks old behind a recent one has its time
+    from a clock that was wrong.
     """
+    recent_times = Event.at.between(before, utcnow())  # no event from the future is recent
     dropped: dict[str, int] = {}
     active = select(Receiver).where(Receiver.state == ACTIVE)
     for receiver in session.scalars(active).all():
-        behind = (Event.id > receiver.cursor, Event.at < before)
-        last = session.scalar(select(func.max(Event.id)).where(*behind))
+        waiting = Event.id > receiver.cursor
+        recent = session.scalar(select(func.min(Event.id)).where(waiting, recent_times))
+        old = [waiting, Event.at < before]
+        if recent is not None:
+            old.append(Event.id < recent)
+        last = session.scalar(select(func.max(Event.id)).where(*old))
         if last is None:
             continue
         lost = (Event.id > receiver.cursor, Event.id <= last, Event.kind.in_(receiver.kinds))

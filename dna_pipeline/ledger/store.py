@@ -154,17 +154,23 @@ def prune_events(
 ) -> int | None:
     """Remove the old events of ended jobs among the next `PRUNED_AT_ONCE`; open jobs keep theirs.
 
+    A clock that was wrong for a while leaves events from the future or the far past among the
+    others. So one event alone does not say where the recent ones begin, and events from the future
+    are passed over.
+
     Args:
         after: the number that the call before returned; 0 at first.
         needed_after: events with a higher number stay, since a receiver still waits for them; None
             if no receiver waits.
 
     Returns:
-        The number of the last event of this call; None if no older event than `before` follows.
+        The number of the last event of this call; None if the recent events have begun.
     """
     rows = select(Event.id, Event.at).where(Event.id > after).order_by(Event.id)
     batch = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
-    if not batch or batch[0].at >= before:
+    now = utcnow()
+    has_old = any(row.at < before for row in batch)
+    if not batch or (not has_old and any(row.at <= now for row in batch)):
         return None
     end = int(batch[-1].id)
     last = end if needed_after is None else min(end, needed_after)

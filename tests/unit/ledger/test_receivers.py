@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import closing
+from datetime import timedelta
 from typing import Any
 
+import pytest
 from sqlalchemy import insert, text
 
 from dna_pipeline.base.times import utcnow
@@ -13,7 +15,7 @@ from dna_pipeline.ledger.pauses import Pause
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.receivers import Settings
 from dna_pipeline.ledger.report_queries import ReportQueries
-from dna_pipeline.ledger.tables import Batch, BatchRow
+from dna_pipeline.ledger.tables import Batch, BatchRow, Event
 
 ID = "ab" * 16
 
@@ -126,3 +128,28 @@ def test_a_ledger_of_before_has_no_contact_sheets_that_failed(book: Any):
     book.ledger.transact(go_back)
     with closing(Queries(book.ledger.path)) as queries:
         assert queries.failed_sheets() == []
+
+
+DAY = timedelta(days=1)
+OLD, RECENT, FUTURE = -20_000, -1, 400
+"""Ages of events, in days from now."""
+
+
+@pytest.mark.parametrize(
+    ("days", "cursor"),
+    [
+        ((RECENT, OLD, RECENT), 0),
+        ((OLD, OLD, RECENT, OLD), 2),
+        ((FUTURE, OLD, RECENT), 2),
+        ((FUTURE, RECENT), 0),
+        ((OLD, OLD), 2),
+    ],
+)
+def test_a_wrong_clock_drops_no_recent_message(book: Any, days: tuple[int, ...], cursor: int):
+    book.do(receivers.configure, {"phone": Settings("a", ("queue_ended",))})
+    now = utcnow()
+    rows = [{"job_id": "", "at": now + d * DAY, "kind": "queue_ended", "data": {}} for d in days]
+    book.ledger.transact(lambda s: s.execute(insert(Event), rows))
+    dropped = book.do(receivers.drop_old, now - 7 * DAY)
+    assert dropped == ({"phone": cursor} if cursor else {})
+    assert book.sql("SELECT cursor FROM receivers") == [(cursor,)]
