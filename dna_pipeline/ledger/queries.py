@@ -17,7 +17,7 @@ from typing import Any
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger.health import refusal
+from dna_pipeline.ledger.health import LedgerUnreadable, refusal
 from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
 MOST_BEHIND = 10_000
@@ -112,7 +112,7 @@ class Queries:
         try:
             return ask()
         except sqlite_module().OperationalError as error:
-            raise ConfigError(f"{self._path}: {self._why_unread(error)}") from None
+            raise LedgerUnreadable(f"{self._path}: {self._why_unread(error)}") from None
         except sqlite_module().DatabaseError as error:
             raise refusal(self._path, error) from None
 

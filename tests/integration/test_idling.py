@@ -11,6 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import store
+from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon import loop as daemons
 from dna_pipeline.operations.daemon import status_file
@@ -94,6 +95,29 @@ def test_what_failed_is_asked_again(
     assert asked == []
     daemon._tick()
     assert asked == ["claim", "counts"]
+
+
+@pytest.mark.slow
+def test_a_ledger_that_cannot_be_read_is_waited_for(
+    daemon: Daemon, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where its disk is gone for a moment, or somebody locks it."""
+    monkeypatch.setattr(daemons, "LEDGER_RETRY_S", 0)
+
+    class Broken:
+        def execute(self, *_: Any) -> None:
+            raise sqlite_module().OperationalError("disk I/O error")
+
+    real = daemon._queries._connection
+    daemon._queries._connection = Broken()
+    daemon._tick_or_sleep()
+    assert "disk I/O error" in daemon._trouble
+    assert not daemon._is_idle()
+    daemon._queries._connection = real
+    write(daemon)
+    for _ in range(3):
+        daemon._tick_or_sleep()
+    assert (daemon._trouble, asked) == ("", ["claim", "counts"])
 
 
 @pytest.mark.slow

@@ -226,10 +226,16 @@ class Daemon(DaemonParts):
             self._tick()
             self._trouble = ""
         except LedgerUnavailable as error:
-            if (trouble := str(error.orig)) != self._trouble:
-                log.error("ledger.unavailable", why=trouble)
-            self._trouble = trouble
-            self._stop.wait(LEDGER_RETRY_S)
+            self._wait_for_ledger(str(error.orig))
+        except health.LedgerUnreadable as error:
+            self._versions = self._queries.data_version()  # the one that failed gives no more
+            self._wait_for_ledger(str(error))
+
+    def _wait_for_ledger(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            log.error("ledger.unavailable", why=trouble)
+        self._trouble = trouble
+        self._stop.wait(LEDGER_RETRY_S)
 
     def _tick(self) -> None:
         if self._intake_thread.error is not None:
@@ -354,12 +360,15 @@ class Daemon(DaemonParts):
             self._publish_retry.done(time.monotonic())
 
     def _is_idle(self) -> bool:
-        return (
-            self.intake.is_quiet
-            and not self.dispatcher.running
-            and not self.sheets.is_at_work
-            and not self._queries.has_open_jobs()
-        )
+        try:
+            return (
+                self.intake.is_quiet
+                and not self.dispatcher.running
+                and not self.sheets.is_at_work
+                and not self._queries.has_open_jobs()
+            )
+        except health.LedgerUnreadable:
+            return False
 
     def has_published(self) -> bool:
         return self._has_published(0.0)
