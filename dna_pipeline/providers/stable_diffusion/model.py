@@ -75,8 +75,9 @@ class StableDiffusion:
         on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
         float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, or
         with a mask that of `diffusers.StableDiffusionInpaintPipeline`, for prompts of one block
-        without weights, and without tiles. Pixels outside of the mask went through the VAE and are
-        nearly, but not exactly, those of the picture.
+        without weights, and without tiles; `lms` is that of Diffusers at strength 1 alone. Pixels
+        outside of the mask went through the VAE and are nearly, but not exactly, those of the
+        picture.
 
         A picture that is black or no number in a shorter type is decoded once more, with the VAE
         in float32; then a remark in its `info` says so, as one does of the VAE's own tiles.
@@ -362,9 +363,8 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
     """
     chosen = SAMPLERS[sampler]
     options = chosen.scheduler_options(schedule)
-    return getattr(import_module("diffusers"), chosen.scheduler).from_config(
-        dict(config), **options
-    )
+    cls = getattr(import_module(chosen.module), chosen.scheduler)
+    return cls.from_config(dict(config), **options)
 
 
 @contextmanager

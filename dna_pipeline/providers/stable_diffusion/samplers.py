@@ -19,6 +19,7 @@ class Sampler:
         takes_schedules: True if its noise can fall by any of `SCHEDULES`. The others have a
             schedule of their own and would ignore another one without a word.
         max_steps: most steps it can be asked for; None where there is no limit of its own.
+        module: where the class is; in a module of our own, it corrects that of Diffusers.
     """
 
     label: str
@@ -26,6 +27,7 @@ class Sampler:
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
     takes_schedules: bool = True
     max_steps: int | None = None
+    module: str = "diffusers"
 
     def scheduler_options(self, schedule: str) -> dict[str, Any]:
         """Keyword arguments for the scheduler's class.
@@ -68,7 +70,9 @@ SAMPLERS: dict[str, Sampler] = {
         {**_multistep("sde-dpmsolver++"), "lower_order_final": True},
     ),
     "heun": Sampler("Heun", "HeunDiscreteScheduler"),
-    "lms": Sampler("LMS", "LMSDiscreteScheduler"),
+    "lms": Sampler(
+        "LMS", "LMSDiscreteScheduler", module="dna_pipeline.providers.stable_diffusion.lms"
+    ),
     "dpm2": Sampler("DPM2", "KDPM2DiscreteScheduler"),
     "dpm2_a": Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
     "ddim": Sampler("DDIM", "DDIMScheduler", takes_schedules=False),
