@@ -6,7 +6,7 @@ import errno
 import time
 import traceback
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -324,6 +324,14 @@ class _Run:
             raise Cancelled("cancelled while it ran")
 
 
+@dataclass(frozen=True, slots=True)
+class _NotPrepared:
+    """Why the model of a shared turn could not be loaded. Each of its jobs raises that on its own
+    thread, so that the turn has no error, which would end the worker."""
+
+    error: Exception
+
+
 class _DeviceUse(DeviceTurns):
     """Gives a stage its turns with the device: see `StageContext.on_device`.
 
@@ -358,9 +366,14 @@ class _DeviceUse(DeviceTurns):
         if self._job.order.alone or self._is_in_turn:
             return self.take(lambda: work([item])[0])
 
-        def in_turn(shares: Sequence[tuple[_DeviceUse, A]]) -> Sequence[T]:
+        def in_turn(shares: Sequence[tuple[_DeviceUse, A]]) -> Sequence[T | _NotPrepared]:
             uses = [use for use, _ in shares]
-            self._job.prepare(self._spec, self._stage)
+            try:
+                self._job.prepare(self._spec, self._stage)
+            except Exception as error:
+                if is_device_fault(error):
+                    raise
+                return [_NotPrepared(error) for _ in shares]
             for use in uses:
                 use.begin()
             results = work([item for _, item in shares])
@@ -370,9 +383,17 @@ class _DeviceUse(DeviceTurns):
 
         self._waits_since = time.monotonic()
         job, whole = self._job, (self._spec.type, self._stage.model, key)
-        return self._turns.share(
+        result = self._turns.share(
             whole, (self, item), in_turn, job.rank, job.check_cancelled, self._wait
         )
+        if not isinstance(result, _NotPrepared):
+            return result
+        try:
+            raise result.error
+        finally:
+            # The error's frames refer to this one: a reference from here would keep the error, and
+            # the memory that its frames hold, until garbage is collected.
+            del result
 
     def _wait(self) -> None:
         self._job.phase(self._spec, WAITING)

@@ -16,7 +16,7 @@ from dna_pipeline.stages.img2img.working_size import WorkingSize
 from dna_pipeline.weights.extra_files import EMBEDDING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from PIL import Image
 
@@ -106,15 +106,24 @@ class Drawing:
         return result
 
     def _draw_by_model(self, image: Image.Image, request: ImageToImageRequest) -> Image.Image:
+        """The picture of one turn, or of another one where the first did not finish it."""
         piece = together.Piece(image, request, self.ctx.on_step)
         key = together.key_of(image, request)
+        outcome = self._outcome(piece, key)
+        while outcome.retry is not None:
+            # A key of its own: nobody shares that turn.
+            outcome = self._outcome(piece, key if outcome.retry == "together" else object())
+        self.ctx.batch_size = max(self.ctx.batch_size, outcome.batch_size)
+        return outcome.unwrap()
+
+    def _outcome(self, piece: together.Piece, key: Hashable | None) -> together.Outcome:
+        """What a turn makes of the piece. Its remarks become warnings."""
         if key is None:
             (outcome,) = self.ctx.on_device(lambda: self._redraw([piece]))
         else:
             outcome = self.ctx.on_device_together(key, piece, self._redraw)
-        self.ctx.batch_size = max(self.ctx.batch_size, outcome.batch_size)
         self.ctx.warnings += outcome.remarks
-        return outcome.unwrap()
+        return outcome
 
     def _redraw(self, pieces: Sequence[together.Piece]) -> list[together.Outcome]:
         """Redraw pieces of this job or of several."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from dna_pipeline.providers.base import RedrawsSeveral
 from dna_pipeline.providers.device_errors import is_device_fault
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 
 ALONE = "{} pictures could not be redrawn at once, so each was redrawn alone: {}"
+
+Retry = Literal["together", "alone"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +40,15 @@ class Outcome:
     Attributes:
         batch_size: number of the pictures that were redrawn at once.
         remarks: sentences for the manifest about parts of the request that the model ignores.
+        retry: how the piece, which has neither picture nor error, is to ask for another turn;
+            None if it has one of them.
     """
 
     picture: Image.Image | None
     error: Exception | None
     batch_size: int
     remarks: list[str]
+    retry: Retry | None = None
 
     def unwrap(self) -> Image.Image:
         """The picture. Raises the error."""
@@ -66,46 +71,50 @@ def key_of(image: Image.Image, request: ImageToImageRequest) -> Hashable | None:
 
 
 def redraw(model: ImageToImage, pieces: Sequence[Piece]) -> list[Outcome]:
-    """Redraw all pieces: at once if the model can, else one after another.
+    """Redraw all pieces at once, as far as the model can.
 
-    Where one job is cancelled, the others begin anew without it. Where a call fails, as for lack
-    of memory, each piece is redrawn alone.
+    Where one job is cancelled, the turn ends, and the others are to share another one. Where a call
+    fails, as for lack of memory, or the model takes one picture at a time, each is to have a turn
+    alone. So a cancelled job ends at once, and each redrawing has a time limit of its own.
 
     Raises:
         Exception: the device reported a fault.
     """
-    remarks = [model.remarks(piece.request) for piece in pieces]
-    outcomes: dict[int, tuple[Image.Image | Exception, int]] = {}
-    left = dict(enumerate(pieces))
-    while len(left) > 1 and isinstance(model, RedrawsSeveral):
-        stopped: dict[int, Exception] = {}
-        try:
-            results = _at_once(model, left, stopped)
-        except Exception as error:
-            if is_device_fault(error):
-                raise
-            if not stopped:
-                why = ALONE.format(len(left), error)[:500]
-                remarks = [[*said, why] for said in remarks]
-                break
-            results = stopped
-        outcomes |= {n: (result, len(left)) for n, result in results.items()}
-        left = {n: piece for n, piece in left.items() if n not in outcomes}
-    outcomes |= {n: (_redrawn(model, piece), 1) for n, piece in left.items()}
-    return [_outcome(*outcomes[n], said) for n, said in enumerate(remarks)]
+    if len(pieces) == 1:
+        return [_redrawn(model, pieces[0])]
+    if not isinstance(model, RedrawsSeveral):
+        first, *others = pieces
+        return [_redrawn(model, first), *(_unfinished("alone") for _ in others)]
+    stopped: dict[int, Exception] = {}
+    try:
+        results = _at_once(model, pieces, stopped)
+    except Exception as error:
+        if is_device_fault(error):
+            raise
+        if not stopped:
+            why = ALONE.format(len(pieces), error)[:500]
+            return [_unfinished("alone", why) for _ in pieces]
+        results = [stopped.get(number) for number in range(len(pieces))]
+    return [
+        _unfinished("together")
+        if result is None
+        else _outcome(result, len(pieces), model.remarks(piece.request))
+        for piece, result in zip(pieces, results, strict=True)
+    ]
 
 
 def _at_once(
-    model: RedrawsSeveral, pieces: Mapping[int, Piece], stopped: dict[int, Exception]
-) -> dict[int, Image.Image | Exception]:
+    model: RedrawsSeveral, pieces: Sequence[Piece], stopped: dict[int, Exception]
+) -> Sequence[Image.Image | Exception | None]:
     """Redraw the pieces in one call.
 
     Args:
-        stopped: gets the errors of jobs that do not go on; the call ends with one then.
+        stopped: gets the errors of jobs that do not go on, by the numbers of their pieces; the call
+            ends with one then.
     """
 
     def on_step(step: int, steps: int) -> None:
-        for number, piece in pieces.items():
+        for number, piece in enumerate(pieces):
             try:
                 piece.on_step(step, steps)
             except Exception as error:
@@ -113,21 +122,28 @@ def _at_once(
         if stopped:
             raise next(iter(stopped.values()))
 
-    images = [piece.image for piece in pieces.values()]
-    requests = [piece.request for piece in pieces.values()]
-    return dict(zip(pieces, model.redraw_several(images, requests, on_step), strict=True))
+    images = [piece.image for piece in pieces]
+    requests = [piece.request for piece in pieces]
+    return model.redraw_several(images, requests, on_step)
 
 
-def _redrawn(model: ImageToImage, piece: Piece) -> Image.Image | Exception:
+def _redrawn(model: ImageToImage, piece: Piece) -> Outcome:
+    """Redraw one piece."""
     try:
-        return model.redraw(piece.image, piece.request, piece.on_step)
+        result: Image.Image | Exception = model.redraw(piece.image, piece.request, piece.on_step)
     except Exception as error:
         if is_device_fault(error):
             raise
-        return error
+        result = error
+    return _outcome(result, 1, model.remarks(piece.request))
 
 
 def _outcome(result: Image.Image | Exception, batch_size: int, remarks: list[str]) -> Outcome:
     if isinstance(result, Exception):
         return Outcome(None, result, batch_size, remarks)
     return Outcome(result, None, batch_size, remarks)
+
+
+def _unfinished(retry: Retry, *remarks: str) -> Outcome:
+    """The outcome of a piece that needs another turn."""
+    return Outcome(None, None, 1, list(remarks), retry)

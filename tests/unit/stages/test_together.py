@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,10 @@ from PIL import Image
 
 from dna_pipeline.base.errors import Cancelled, NonFiniteOutput, OutOfMemory
 from dna_pipeline.providers.base import ImageToImageRequest, StepCallback
-from dna_pipeline.stages.img2img.together import Piece, key_of, redraw
+from dna_pipeline.stages.base import AtOnce, StageContext
+from dna_pipeline.stages.img2img.drawing import Drawing
+from dna_pipeline.stages.img2img.stage import Img2Img
+from dna_pipeline.stages.img2img.together import ALONE, Piece, key_of, redraw
 from dna_pipeline.weights.loras import Lora
 
 REQUEST = ImageToImageRequest("clay", "", 1, 4, 7.5, 0.75, "euler", "normal")
@@ -80,7 +84,7 @@ def test_one_alone_is_no_batch():
     assert (model.calls, outcome.batch_size) == ([1], 1)
 
 
-def test_a_model_that_takes_one_gets_one():
+def test_a_model_that_takes_one_gets_one_in_each_turn():
     class One:
         redraw = Model.redraw
         remarks = Model.remarks
@@ -90,28 +94,68 @@ def test_a_model_that_takes_one_gets_one():
 
     model: Any = One()
     outcomes = redraw(model, pieces("a", "b"))
-    assert [outcome.batch_size for outcome in outcomes] == [1, 1]
-    assert model.calls == [1, 1]
+    assert [outcome.retry for outcome in outcomes] == [None, "alone"]
+    assert model.calls == [1]
 
 
-def test_without_memory_for_all_each_is_redrawn_alone():
+def test_without_memory_for_all_each_gets_a_turn_alone():
     model = Model(OutOfMemory("of the card"))
     outcomes = redraw(model, pieces("a", "bad", "c"))
-    assert model.calls == [3, 1, 1, 1]
-    assert [outcome.error is None for outcome in outcomes] == [True, False, True]
-    assert [outcome.batch_size for outcome in outcomes] == [1, 1, 1]
+    assert model.calls == [3]
+    assert [outcome.retry for outcome in outcomes] == ["alone"] * 3
+    assert all("each was redrawn alone: of the card" in o.remarks[0] for o in outcomes)
 
 
-def test_the_others_begin_anew_without_the_one_that_is_cancelled():
-    def stop(_step: int, _steps: int) -> None:
-        raise Cancelled("by its owner")
+def stop(_step: int, _steps: int) -> None:
+    raise Cancelled("by its owner")
 
+
+def test_a_turn_ends_where_one_is_cancelled():
     model = Model()
     asked = [*pieces("a"), *pieces("b", on_step=stop), *pieces("c")]
     outcomes = redraw(model, asked)
-    assert model.calls == [3, 2]
+    assert model.calls == [3]
     assert isinstance(outcomes[1].error, Cancelled)
-    assert [outcomes[0].batch_size, outcomes[2].batch_size] == [2, 2]
+    assert [outcome.retry for outcome in outcomes] == ["together", None, "together"]
+
+
+class Shared(AtOnce):
+    """The first turns are shared with another job."""
+
+    def __init__(self, *others: Piece) -> None:
+        self.keys: list[Hashable] = []
+        self._others = list(others)
+
+    def share(
+        self, key: Hashable, item: Any, work: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> Any:
+        self.keys.append(key)
+        return work([item, *([self._others.pop(0)] if self._others else [])])[0]
+
+
+def drawn(model: Model, turns: Shared, folder: Path) -> StageContext:
+    """The context of a stage that was drawn in those turns."""
+    cache: Any = SimpleNamespace(get=lambda _: model)
+    ctx = StageContext("s", "cat", folder / "cat.png", folder, cache, go_on, turns=turns)
+    Drawing(Img2Img(prompt="a", model="m", seed=1, max_size=64), ctx).picture(IMAGE)
+    return ctx
+
+
+def test_a_job_shares_another_turn_after_one_that_was_cut_short(tmp_path: Path):
+    model, turns = Model(), Shared(*pieces("b", on_step=stop), *pieces("c"))
+    ctx = drawn(model, turns, tmp_path)
+    assert model.calls == [2, 2]
+    assert turns.keys[0] == turns.keys[1]
+    assert (ctx.batch_size, ctx.warnings) == (2, ["about a"])
+
+
+def test_a_job_gets_a_turn_alone_after_a_call_that_failed(tmp_path: Path):
+    model, turns = Model(OutOfMemory("of the card")), Shared(*pieces("b"))
+    ctx = drawn(model, turns, tmp_path)
+    assert model.calls == [2, 1]
+    assert turns.keys[0] != turns.keys[1]
+    assert ctx.batch_size == 1
+    assert ctx.warnings == [ALONE.format(2, "of the card"), "about a"]
 
 
 def test_a_fault_of_the_device_is_everybody_s():
