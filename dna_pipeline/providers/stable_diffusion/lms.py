@@ -24,4 +24,5 @@ class LMSDiscreteScheduler(_Diffusers):
         self, model_output: Any, timestep: Any, sample: Any, order: int = ORDER, **options: Any
     ) -> Any:
         order = min(order, len(self.derivatives) + 1)
-        return super().step(model_output, timestep, sample, order=order, **options)
+        parent: Any = super()
+        return parent.step(model_output, timestep, sample, order=order, **options)
