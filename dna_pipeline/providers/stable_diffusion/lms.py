@@ -24,5 +24,4 @@ class LMSDiscreteScheduler(_Diffusers):
         self, model_output: Any, timestep: Any, sample: Any, order: int = ORDER, **options: Any
     ) -> Any:
         order = min(order, len(self.derivatives) + 1)
-        parent: Any = super()
-        return parent.step(model_output, timestep, sample, order=order, **options)
+        return _Diffusers.step(self, model_output, timestep, sample, order=order, **options)

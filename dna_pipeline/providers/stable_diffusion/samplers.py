@@ -44,6 +44,14 @@ def _multistep(algorithm: str) -> dict[str, Any]:
     return {"algorithm_type": algorithm, "solver_order": 2}
 
 
+_DISTINCT_TIMES = 998
+"""Most steps of samplers that need distinct times, of the 1000 at which a model was trained.
+
+With more, there are configurations of models (`timestep_spacing`, `steps_offset`) that give one
+level of noise twice, by whose difference these samplers divide, or, for ddim, a time after the
+last.
+"""
+
 SCHEDULES: dict[str, str] = {
     "normal": "",
     "karras": "use_karras_sigmas",
@@ -60,9 +68,17 @@ SAMPLERS: dict[str, Sampler] = {
     "lcm": Sampler("LCM", "LCMScheduler", takes_schedules=False, max_steps=50),
     "euler": Sampler("Euler", "EulerDiscreteScheduler"),
     "euler_a": Sampler("Euler a", "EulerAncestralDiscreteScheduler", takes_schedules=False),
-    "dpmpp_2m": Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", _multistep("dpmsolver++")),
+    "dpmpp_2m": Sampler(
+        "DPM++ 2M",
+        "DPMSolverMultistepScheduler",
+        _multistep("dpmsolver++"),
+        max_steps=_DISTINCT_TIMES,
+    ),
     "dpmpp_2m_sde": Sampler(
-        "DPM++ 2M SDE", "DPMSolverMultistepScheduler", _multistep("sde-dpmsolver++")
+        "DPM++ 2M SDE",
+        "DPMSolverMultistepScheduler",
+        _multistep("sde-dpmsolver++"),
+        max_steps=_DISTINCT_TIMES,
     ),
     "dpmpp_sde": Sampler(
         "DPM++ SDE",
@@ -71,12 +87,15 @@ SAMPLERS: dict[str, Sampler] = {
     ),
     "heun": Sampler("Heun", "HeunDiscreteScheduler"),
     "lms": Sampler(
-        "LMS", "LMSDiscreteScheduler", module="dna_pipeline.providers.stable_diffusion.lms"
+        "LMS",
+        "LMSDiscreteScheduler",
+        max_steps=_DISTINCT_TIMES,
+        module="dna_pipeline.providers.stable_diffusion.lms",
     ),
     "dpm2": Sampler("DPM2", "KDPM2DiscreteScheduler"),
     "dpm2_a": Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
-    "ddim": Sampler("DDIM", "DDIMScheduler", takes_schedules=False),
-    "uni_pc": Sampler("UniPC", "UniPCMultistepScheduler"),
+    "ddim": Sampler("DDIM", "DDIMScheduler", takes_schedules=False, max_steps=_DISTINCT_TIMES),
+    "uni_pc": Sampler("UniPC", "UniPCMultistepScheduler", max_steps=_DISTINCT_TIMES),
 }
 """All samplers by their names in pipeline.yaml, in the order in which they are listed."""
 

@@ -253,7 +253,8 @@ class Img2Img(Stage):
         if sampler.max_steps is not None and self.steps > sampler.max_steps:
             raise ParameterInvalid(
                 f"steps: the sampler {self.sampler} takes at most {sampler.max_steps} steps, "
-                f"not {self.steps}"
+                f"not {self.steps}",
+                hint=f"Use steps: {sampler.max_steps} or fewer.",
             )
 
     def _check_prompts(self) -> None:

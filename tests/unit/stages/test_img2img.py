@@ -213,6 +213,10 @@ def test_whole_numbers_stand_for_fractions():
         ({"sampler": "ddim", "schedule": "karras"}, ParameterInvalid),
         ({"sampler": "lcm", "schedule": "karras"}, ParameterInvalid),
         ({"sampler": "lcm", "steps": 51}, ParameterInvalid),
+        *(
+            ({"sampler": name, "steps": 999}, ParameterInvalid)
+            for name in ("dpmpp_2m", "dpmpp_2m_sde", "lms", "ddim", "uni_pc")
+        ),
     ],
 )
 def test_values_that_do_not_go_together_are_refused(params: dict[str, Any], error: type[JobError]):
@@ -226,6 +230,8 @@ def test_values_that_do_not_go_together_are_refused(params: dict[str, Any], erro
         {"steps": 20, "strength": 0.05},
         {"steps": 1, "strength": 1.0},
         {"sampler": "lcm", "steps": 50},
+        {"sampler": "ddim", "steps": 998},
+        {"sampler": "euler", "steps": 1000},
         *(
             {"sampler": name, "schedule": "karras"}
             for name, s in SAMPLERS.items()

@@ -77,6 +77,15 @@ def test_perfect_predictions_lead_to_the_picture(sampler: str, schedule: str, st
     assert (end - noise(0)).abs().max() < 1e-3
 
 
+@pytest.mark.parametrize("spacing", ["leading", "linspace"])
+@pytest.mark.parametrize("sampler", [name for name, one in SAMPLERS.items() if one.max_steps])
+def test_the_most_steps_give_numbers(monkeypatch: pytest.MonkeyPatch, sampler: str, spacing: str):
+    monkeypatch.setitem(RAW, "timestep_spacing", spacing)
+    steps = SAMPLERS[sampler].max_steps
+    assert steps is not None
+    assert sampled(sampler, "normal", steps, 1.0, perfect).isfinite().all()
+
+
 @pytest.mark.parametrize(("steps", "strength"), [(10, 0.1), (20, 0.4), (20, 0.75), (12, 1.0)])
 @pytest.mark.parametrize("schedule", ["normal", "karras"])
 def test_lms_takes_the_steps_of_k_diffusion(schedule: str, steps: int, strength: float):
