@@ -326,8 +326,8 @@ class _Run:
 
 @dataclass(frozen=True, slots=True)
 class _NotPrepared:
-    """Why the model of a shared turn could not be loaded. Each of its jobs raises that on its own
-    thread, so that the turn has no error, which would end the worker."""
+    """The error with which the model of a shared turn could not be loaded. Each of its jobs raises
+    it on its own thread, so that the turn has no error, which would end the worker."""
 
     error: Exception
 

@@ -117,7 +117,7 @@ class Drawing:
         return outcome.unwrap()
 
     def _outcome(self, piece: together.Piece, key: Hashable | None) -> together.Outcome:
-        """What a turn makes of the piece. Its remarks become warnings."""
+        """Let a turn redraw the piece. Its remarks become warnings."""
         if key is None:
             (outcome,) = self.ctx.on_device(lambda: self._redraw([piece]))
         else:
