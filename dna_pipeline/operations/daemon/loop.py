@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
+from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable, LedgerUnreadable
 from dna_pipeline.base.periodic import SignalFlag, Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
@@ -161,7 +161,6 @@ class Daemon(DaemonParts):
         thorough = not health.was_stopped_cleanly(path)
         self.ledger = Ledger(path, thorough=thorough)
         self._queries = Queries(self.config.ledger_path)
-        self._versions = self._queries.data_version()
         self._version = 0
         self.executor = self._make_executor(self.config, self._wake.set)
         self._observe = observe
@@ -205,14 +204,14 @@ class Daemon(DaemonParts):
         self.waiting = self.intake.waiting()
         self.intake.close()
         self._write_batch_reports()
-        self.status.close()
-        self._versions.close()
+        with suppress(LedgerUnreadable):  # then the file stays as it is
+            self.status.close()
         self._queries.close()
         self.ledger.close()
         log.info("daemon.stopped")
 
     def _has_sheets_to_make(self) -> bool:
-        with suppress(LedgerError):
+        with suppress(LedgerError, LedgerUnreadable):
             return self.sheets.has_work()
         return False
 
@@ -224,8 +223,9 @@ class Daemon(DaemonParts):
         try:
             self._tick()
             self._trouble = ""
-        except LedgerUnavailable as error:
-            if (trouble := str(error.orig)) != self._trouble:
+        except (LedgerUnavailable, LedgerUnreadable) as error:
+            trouble = str(error.orig if isinstance(error, LedgerUnavailable) else error)
+            if trouble != self._trouble:
                 log.error("ledger.unavailable", why=trouble)
             self._trouble = trouble
             self._stop.wait(LEDGER_RETRY_S)
@@ -286,7 +286,7 @@ class Daemon(DaemonParts):
 
     def _look_for_change(self) -> None:
         """Notice commits to the ledger since the last call, by any connection."""
-        before, self._version = self._version, next(self._versions)
+        before, self._version = self._version, self._queries.data_version()
         if before != self._version:
             self._has_changed = True
             self.status.ledger_changed()
@@ -357,7 +357,7 @@ class Daemon(DaemonParts):
             self.intake.is_quiet
             and not self.dispatcher.running
             and not self.sheets.is_at_work
-            and not self._queries.has_open_jobs()
+            and not self._is_possible(self._queries.has_open_jobs)
         )
 
     def has_published(self) -> bool:
