@@ -2,6 +2,7 @@
 
     DnaError
     ├── ConfigError              a wrong call or configuration; exit status 2
+    │   └── LedgerUnreadable     the ledger cannot be read at the moment
     ├── Locked                   another daemon holds this data folder; exit status 3
     ├── TransferFailed           files of models could not be fetched or carried; exit status 1
     ├── ServiceFailed            the system's service manager did not do it; exit status 1
@@ -39,6 +40,11 @@ class DnaError(Exception):
 
 class ConfigError(DnaError):
     """A wrong call or configuration. The text names the file, the line and the correction."""
+
+
+class LedgerUnreadable(ConfigError):
+    """The ledger cannot be read at the moment: its disk is gone or fails, say. A command ends with
+    it as with any wrong call; the daemon tries again."""
 
 
 class Locked(DnaError):

@@ -40,10 +40,6 @@ class LedgerReplaced(ConfigError):
     """A repair replaces the ledger, or has replaced it since it was opened."""
 
 
-class LedgerUnreadable(ConfigError):
-    """The ledger cannot be read at the moment: it is locked, or its disk is gone."""
-
-
 def file_id(path: Path) -> FileId | None:
     """Device and inode of a file; None if it is not there."""
     try:

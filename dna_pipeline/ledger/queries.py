@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from dna_pipeline.base.clock import to_second
-from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError, LedgerUnreadable
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger.health import LedgerUnreadable, refusal
+from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
 MOST_BEHIND = 10_000
@@ -568,10 +568,9 @@ class Queries:
         """True if the folder of any job is in the outbox, or was."""
         return self._value(HAS_PUBLISHED) is not None
 
-    def data_version(self) -> Generator[int]:
-        """Yield a number at each request; it changes after a commit of another connection."""
-        while True:
-            yield self._value("PRAGMA data_version")
+    def data_version(self) -> int:
+        """Return a number that changes after a commit of another connection."""
+        return self._value("PRAGMA data_version")
 
 
 def _paused(since: str) -> str:

@@ -16,13 +16,12 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import OutboxUnavailable
+from dna_pipeline.base.errors import InboxUnavailable, OutboxUnavailable
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
 from dna_pipeline.base.layout import BATCH_REPORT, SOURCE, place_below
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.base.periodic import PeriodicTask, Throttle
-from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
@@ -49,10 +48,11 @@ class BatchReports:
     _publisher: Publisher
     _dispose_unneeded: Callable[[], None]
     """Removes the claims that no job and no batch report needs any more."""
-    _look: Look = look_directly
 
     def __post_init__(self) -> None:
         self._written: dict[str, bytes] = {}
+        self._troubles: dict[str, str] = {}
+        """Reason for which a batch's report could not be written last, by the batch's id."""
         self._columns: dict[str, VaryingColumns] = {}
         self._is_stale = True
         self._task = PeriodicTask(self._all, Throttle(INTERVAL_S, COST_SHARE), STEP_S)
@@ -98,12 +98,16 @@ class BatchReports:
 
     def _try(self, batch_id: str) -> Generator[None, None, bool]:
         try:
-            return (yield from self._report(batch_id))
-        except OSError as error:
-            log.warning("batch.not_written", batch=batch_id, why=str(error))
+            has_moved_on = yield from self._report(batch_id)
+        except (OSError, InboxUnavailable) as error:
+            if (trouble := str(error)) != self._troubles.get(batch_id):
+                log.warning("batch.not_written", batch=batch_id, why=trouble)
+            self._troubles[batch_id] = trouble
             self._written.pop(batch_id, None)
             self._is_stale = True
             return False
+        self._troubles.pop(batch_id, None)
+        return has_moved_on
 
     def _report(self, batch_id: str) -> Generator[None, None, bool]:
         """Write one report; True if claims that were kept for it may be unneeded now."""
@@ -158,13 +162,16 @@ class BatchReports:
         return (bytes(data), has_ended) if columns.version == version else None
 
     def _make_folder(self, batch: Batch, folder: Path) -> None:
-        """Make the batch's folder, with the files that were dropped with it but have no job."""
+        """Make the batch's folder, with the files that were dropped with it but have no job.
+
+        Raises InboxUnavailable if one of these is out of reach.
+        """
         self._publisher.outbox.make_folder(folder)
         if batch.originals != "archive":
             return
         for drop in self._ledger.transact(lambda s: batches.jobless_drops(s, batch.id)):
-            require_answer(self._look, Path(drop.claim).parent)
-            _copy_all(drop, batch, folder / SOURCE)
+            if self._publisher.has_claim(Path(drop.claim)):
+                _copy_all(drop, batch, folder / SOURCE)
         if batch.kind == "matrix":
             # A failure folder has the request of its own row alone, so keep the whole YAML here.
             name, text = self._ledger.transact(lambda s: batches.matrix_sidecar(s, batch.id))
@@ -177,7 +184,7 @@ class BatchReports:
 def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
     inner = place_below(drop.folder, batch.folder)
-    for path in claim.iterdir() if claim.is_dir() else ():
+    for path in claim.iterdir():
         _copy_beside(path, _make_folder(source, inner.split("/")))
 
 

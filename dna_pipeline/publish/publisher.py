@@ -328,14 +328,22 @@ class Publisher:
 
         Raises InboxUnavailable if their folder is out of reach.
         """
-        claim = Path(drop.claim)
-        if claim_folders.is_lost(claim, self._config.claims):
+        if not self.has_claim(Path(drop.claim)):
             return []
-        if (why := claim_folders.unreachable_reason(claim, self._look)) is not None:
-            raise InboxUnavailable(why)
         names = originals_of(drop, job.stages)
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
         return [(path, name) for path, name in files if path.is_file()]
+
+    def has_claim(self, claim: Path) -> bool:
+        """True if the folder of a claim can be read; False if it is gone for good.
+
+        Raises InboxUnavailable if it is out of reach.
+        """
+        if claim_folders.is_lost(claim, self._config.claims):
+            return False
+        if (why := claim_folders.unreachable_reason(claim, self._look)) is not None:
+            raise InboxUnavailable(why)
+        return True
 
     # --- afterwards ---
 

@@ -6,6 +6,7 @@ import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -160,6 +161,30 @@ def test_an_outbox_that_is_away_is_not_made_anew(site: Site) -> None:
     assert not site.outbox.exists()
     away.rename(site.outbox)
     assert set(statuses(site).values()) == {"queued"}
+
+
+def test_the_files_of_a_batch_are_archived_though_its_disk_was_away_at_first(
+    make_disk: Callable[..., Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logged: list[str] = []
+    log = SimpleNamespace(warning=lambda event, **_: logged.append(event))
+    disk = make_disk()
+    site = disk.site
+    three(site)
+    disk.unmount()
+    accounts = site.accounts()
+    with monkeypatch.context() as patched:
+        patched.setattr("dna_pipeline.publish.batch_report.log", log)
+        for _ in range(2):
+            accounts.write()
+    assert logged == ["batch.not_written"]
+    assert site.rows(Batch)[0].state == "claimed"
+    disk.mount()
+    accounts.write()
+    (folder,) = site.outbox.glob("in/all-*")
+    assert [path.name for path in (folder / "source").iterdir()] == ["all.yaml"]
+    run_all(site)
+    assert site.claims() == []
 
 
 @pytest.mark.slow

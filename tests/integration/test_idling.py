@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
+from structlog.testing import capture_logs
 
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import store
@@ -97,27 +98,42 @@ def test_what_failed_is_asked_again(
     assert asked == ["claim", "counts"]
 
 
+class BrokenConnection:
+    """A connection to a ledger whose disk fails."""
+
+    def execute(self, *_: Any) -> Any:
+        raise sqlite_module().OperationalError("disk I/O error")
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.mark.slow
-def test_a_ledger_that_cannot_be_read_is_waited_for(
+def test_a_ledger_that_cannot_be_read_is_tried_again(
     daemon: Daemon, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As where its disk is gone for a moment, or somebody locks it."""
     monkeypatch.setattr(daemons, "LEDGER_RETRY_S", 0)
-
-    class Broken:
-        def execute(self, *_: Any) -> None:
-            raise sqlite_module().OperationalError("disk I/O error")
-
-    real = daemon._queries._connection
-    daemon._queries._connection = Broken()
-    daemon._tick_or_sleep()
-    assert "disk I/O error" in daemon._trouble
-    assert not daemon._is_idle()
-    daemon._queries._connection = real
+    with monkeypatch.context() as patched, capture_logs() as logged:
+        patched.setattr(daemon._queries, "_connection", BrokenConnection())
+        for _ in range(2):
+            daemon._tick_or_sleep()
+        assert not daemon._is_idle()
+    (entry,) = [entry for entry in logged if entry["event"] == "ledger.unavailable"]
+    assert "disk I/O error" in entry["why"]
     write(daemon)
-    for _ in range(3):
-        daemon._tick_or_sleep()
-    assert (daemon._trouble, asked) == ("", ["claim", "counts"])
+    daemon._tick_or_sleep()
+    assert asked == ["claim", "counts"]
+
+
+@pytest.mark.slow
+def test_a_daemon_ends_properly_though_the_ledger_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
+    with capture_logs() as logged, daemon._folders(), daemon._opened(lambda _: None):
+        daemon._queries.close()
+        daemon._queries._connection = BrokenConnection()
+    assert logged[-1]["event"] == "daemon.stopped"
 
 
 @pytest.mark.slow

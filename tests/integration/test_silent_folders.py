@@ -334,9 +334,7 @@ def test_the_account_of_a_batch_waits_for_its_files(site, looks: Looks) -> None:
     site.put("a.png", "a")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
-    accounts = BatchReports(
-        site.ledger, Publisher(site.config, site.ledger, looks), lambda: None, looks
-    )
+    accounts = BatchReports(site.ledger, Publisher(site.config, site.ledger, looks), lambda: None)
     looks.silent.append(site.inbox)
     accounts.write()
     assert list(site.outbox.rglob("batch.csv")) == []

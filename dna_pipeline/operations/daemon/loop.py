@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
+from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable, LedgerUnreadable
 from dna_pipeline.base.periodic import SignalFlag, Throttle
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
@@ -162,7 +162,6 @@ class Daemon(DaemonParts):
         thorough = not health.was_stopped_cleanly(path)
         self.ledger = Ledger(path, thorough=thorough)
         self._queries = Queries(self.config.ledger_path)
-        self._versions = self._queries.data_version()
         self._version = 0
         self.executor = self._make_executor(self.config, self._wake.set)
         self._observe = observe
@@ -206,14 +205,14 @@ class Daemon(DaemonParts):
         self.waiting = self.intake.waiting()
         self.intake.close()
         self._write_batch_reports()
-        self.status.close()
-        self._versions.close()
+        with suppress(LedgerUnreadable):  # then the file stays as it is
+            self.status.close()
         self._queries.close()
         self.ledger.close()
         log.info("daemon.stopped")
 
     def _has_sheets_to_make(self) -> bool:
-        with suppress(LedgerError):
+        with suppress(LedgerError, LedgerUnreadable):
             return self.sheets.has_work()
         return False
 
@@ -225,17 +224,12 @@ class Daemon(DaemonParts):
         try:
             self._tick()
             self._trouble = ""
-        except LedgerUnavailable as error:
-            self._wait_for_ledger(str(error.orig))
-        except health.LedgerUnreadable as error:
-            self._versions = self._queries.data_version()  # the one that failed gives no more
-            self._wait_for_ledger(str(error))
-
-    def _wait_for_ledger(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            log.error("ledger.unavailable", why=trouble)
-        self._trouble = trouble
-        self._stop.wait(LEDGER_RETRY_S)
+        except (LedgerUnavailable, LedgerUnreadable) as error:
+            trouble = str(error.orig if isinstance(error, LedgerUnavailable) else error)
+            if trouble != self._trouble:
+                log.error("ledger.unavailable", why=trouble)
+            self._trouble = trouble
+            self._stop.wait(LEDGER_RETRY_S)
 
     def _tick(self) -> None:
         if self._intake_thread.error is not None:
@@ -293,7 +287,7 @@ class Daemon(DaemonParts):
 
     def _look_for_change(self) -> None:
         """Notice commits to the ledger since the last call, by any connection."""
-        before, self._version = self._version, next(self._versions)
+        before, self._version = self._version, self._queries.data_version()
         if before != self._version:
             self._has_changed = True
             self.status.ledger_changed()
@@ -360,15 +354,12 @@ class Daemon(DaemonParts):
             self._publish_retry.done(time.monotonic())
 
     def _is_idle(self) -> bool:
-        try:
-            return (
-                self.intake.is_quiet
-                and not self.dispatcher.running
-                and not self.sheets.is_at_work
-                and not self._queries.has_open_jobs()
-            )
-        except health.LedgerUnreadable:
-            return False
+        return (
+            self.intake.is_quiet
+            and not self.dispatcher.running
+            and not self.sheets.is_at_work
+            and not self._is_possible(self._queries.has_open_jobs)
+        )
 
     def has_published(self) -> bool:
         return self._has_published(0.0)

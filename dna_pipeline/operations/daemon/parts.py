@@ -145,7 +145,7 @@ class DaemonParts:
         self.kept_results = KeptResults(self.config)
         self.intake = self._make_intake()
         self.batch_reports = BatchReports(
-            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
+            self.ledger, self.publisher, self.cleanup.dispose_unneeded
         )
         self.status = StatusFile(
             self.config, self._queries, self.dispatcher, self.intake, look, self._show,

@@ -7,7 +7,9 @@ own tests on Windows.
 from __future__ import annotations
 
 import tempfile
+import time
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from pathlib import Path, PureWindowsPath
 
 from dna_pipeline.base.errors import ConfigError, ServiceFailed
@@ -33,6 +35,9 @@ NAMESPACE = "http://schemas.microsoft.com/windows/2004/02/mit/task"
 FOLDER = "\\dna-pipeline\\"
 RETRY = "PT5M"
 """Interval at which the task is started again if it has ended, as ISO 8601 has it."""
+
+STOP_S = 30
+"""Time in seconds in which a task has to end that was told to."""
 
 NO_TIME_LIMIT = "PT0S"
 PRIORITY = "7"
@@ -69,11 +74,13 @@ class TaskScheduler:
         is_system: bool,
         run: Run = run_program,
         mapped: Mapped = mapped_drive,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._user = user
         self._is_system = is_system
         self._run = run
         self._mapped = mapped
+        self._sleep = sleep
 
     def name(self, key: str) -> str:
         return f"{FOLDER}{key}"
@@ -113,6 +120,8 @@ class TaskScheduler:
         before = self._read_ours(name)
         has_changed = before is None or _essence(before) != _essence(text)
         if has_changed:
+            if before is not None:
+                self._end(site.key)
             with tempfile.TemporaryDirectory() as folder:
                 file = Path(folder, "task.xml")
                 file.write_text(text, encoding="utf-16")
@@ -152,6 +161,19 @@ class TaskScheduler:
         return True
 
     # --- steps ---
+
+    def _end(self, key: str) -> None:
+        """End the task and wait for it: as long as it runs, `/Run` starts no other instance."""
+        name = self.name(key)
+        self._call("/End", "/TN", name)  # fails where it does not run
+        for _ in range(STOP_S):
+            if self._state(key) != "Running":
+                return
+            self._sleep(1.0)
+        raise ServiceFailed(
+            f"{name} does not end within {STOP_S} s, so it is left as it was; end it in the Task "
+            "Scheduler, then try again"
+        )
 
     def _check(self, site: Site) -> None:
         refuse_mapped((*site.places, str(site.config)), self._mapped)

@@ -190,9 +190,8 @@ class EventFeed:
         """Look at the ledger until nobody follows, or another file takes its place."""
         file = file_id(self._config.ledger_path)
         with self._readers.lend() as queries:
-            versions = queries.data_version()
             # Before the number, or a commit between the two would be noticed only with the next.
-            before = next(versions)
+            before = queries.data_version()
             last = queries.last_event()
             with self._lock:
                 self._floor, self._file, self._first_floor = last, file, last
@@ -200,7 +199,7 @@ class EventFeed:
             while not self._stop.wait(LOOK_S) and self._followers:
                 if file_id(self._config.ledger_path) != file:
                     return
-                if (version := next(versions)) == before:
+                if (version := queries.data_version()) == before:
                     continue
                 before = version
                 while events := queries.events(None, last, PORTION):

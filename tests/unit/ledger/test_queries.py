@@ -2,7 +2,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dna_pipeline.base.errors import ConfigError, EmptyMesh
+from dna_pipeline.base.errors import ConfigError, EmptyMesh, LedgerUnreadable
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import holds, queue, requests, store
 from dna_pipeline.ledger.queries import Queries
@@ -168,15 +168,18 @@ def test_a_ledger_that_cannot_be_read_is_said_so(tmp_path) -> None:
         Queries(tmp_path / "ledger.db").jobs()
 
 
+def test_a_ledger_that_cannot_be_read_now_is_told_from_a_damaged_one(tmp_path) -> None:
+    with pytest.raises(LedgerUnreadable, match="cannot be read: unable to open"):
+        Queries(tmp_path / "none.db")
+
+
 def test_the_data_version_moves_with_every_commit_and_only_then(book, views) -> None:
-    versions = views.data_version()
-    before = next(versions)
-    assert next(versions) == before
+    before = views.data_version()
+    assert views.data_version() == before
     book.add()
-    after = next(versions)
+    after = views.data_version()
     assert after != before
-    assert next(versions) == after
-    versions.close()
+    assert views.data_version() == after
 
 
 def test_times_come_back_as_they_went(book, views) -> None:

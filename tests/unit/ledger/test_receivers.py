@@ -97,8 +97,8 @@ def test_a_receiver_that_is_not_configured_any_more_is_forgotten(book: Any):
     queries.close()
 
 
-def test_another_choice_of_events_keeps_the_place(book: Any):
-    book.do(receivers.configure, {"a": Settings("1", ("failed",))})
+def test_another_choice_of_events_keeps_what_waits(book: Any):
+    book.do(receivers.configure, {"a": Settings("1", ("queued",))})
     book.add()
     book.do(receivers.configure, {"a": Settings("1", ("failed", "queued"))})
     queries = Queries(book.path)

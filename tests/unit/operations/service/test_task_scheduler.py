@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,14 +33,20 @@ class Windows:
 
     def __init__(self, *, is_system: bool = False, drives: dict[str, str] | None = None) -> None:
         self.tasks: dict[str, str] = {}
+        self.states: list[str] = []
+        """States that the next looks find; those after them find it running."""
         self.tools = Tools(self._answer)
         self.scheduler = TaskScheduler(
-            "STUDIO\\ann", is_system=is_system, run=self.tools, mapped=(drives or {}).get
+            "STUDIO\\ann",
+            is_system=is_system,
+            run=self.tools,
+            mapped=(drives or {}).get,
+            sleep=lambda _: None,
         )
 
     def _answer(self, command: list[str]) -> Output | None:
         if command[0] == "powershell":
-            return Output(0, "Running\r\n", "")
+            return Output(0, f"{self.states.pop(0) if self.states else 'Running'}\r\n", "")
         name = command[command.index("/TN") + 1]
         if "/Query" in command:
             text = self.tasks.get(name)
@@ -93,6 +100,28 @@ def test_a_task_is_made_once_run_and_removed():
     assert scheduler.remove(SITE.key)
     assert not scheduler.remove(SITE.key)
     assert windows.tasks == {}
+
+
+def test_a_task_that_has_changed_is_ended_and_started_again():
+    windows = Windows()
+    scheduler = windows.scheduler
+    scheduler.install(SITE, waits=False)
+    windows.tools.calls.clear()
+    windows.states = ["Running", "Running", "Ready"]
+    served = replace(SITE, command=(*SITE.command, "--serve"))
+    assert scheduler.install(served, waits=False).has_changed
+    steps = [call.split()[1] for call in windows.tools.calls if call.startswith("schtasks")]
+    assert steps == ["/Query", "/End", "/Create", "/Run"]
+    assert windows.states == []
+
+
+def test_a_task_that_does_not_end_is_left_as_it_was():
+    windows = Windows()
+    windows.scheduler.install(SITE, waits=False)
+    before = dict(windows.tasks)
+    with pytest.raises(ServiceFailed, match="does not end within 30 s"):
+        windows.scheduler.install(replace(SITE, command=(*SITE.command, "--serve")), waits=False)
+    assert windows.tasks == before
 
 
 def test_a_task_of_others_is_left_alone():

@@ -44,9 +44,9 @@ class Stand:
         settings = receivers.Settings(config.fingerprint, config.kinds)
         self.ledger.transact(lambda s: receivers.configure(s, {config.name: settings}))
 
-    def restart(self) -> Delivery:
+    def restart(self, config: ReceiverConfig = CONFIG) -> Delivery:
         writer = MessageWriter("led", self.ledger.path.parent)
-        self.delivery = Delivery(CONFIG, self.ledger, writer, self.send, lambda: self.now)
+        self.delivery = Delivery(config, self.ledger, writer, self.send, lambda: self.now)
         return self.delivery
 
     def send(self, _: ReceiverConfig, message: Message) -> Outcome:
@@ -169,6 +169,27 @@ def test_gone_ends_the_receiver_until_its_settings_change(stand: Stand):
     assert stand.row["state"] == "ended"
     stand.configure(ReceiverConfig("phone", ("false",), events=CONFIG.events))
     assert (stand.row["state"], stand.row["cursor"]) == ("active", 2)
+
+
+def test_kinds_that_are_added_begin_with_the_edit(stand: Stand):
+    stand.add(3, "completed")
+    assert stand.step() == inf
+    assert stand.row["cursor"] == 0  # not recorded yet, since nothing was sent
+    wider = ReceiverConfig("phone", ("true",), events=("queue.ended", "job.completed"))
+    stand.configure(wider)
+    stand.restart(wider)
+    stand.add(1, "completed")
+    stand.step()
+    assert stand.ids == ["4"]
+
+
+def test_a_message_that_waits_stays_when_kinds_change(stand: Stand):
+    stand.add(2, "completed")
+    stand.add()
+    stand.outcomes = [AWAY]
+    stand.step()
+    stand.configure(ReceiverConfig("phone", ("true",), events=("queue.ended", "job.completed")))
+    assert stand.row["cursor"] == 2
 
 
 def test_changed_settings_are_tried_at_once(stand: Stand):
