@@ -8,8 +8,15 @@ from typing import TYPE_CHECKING
 from dna_pipeline.base.errors import MaskMissing
 from dna_pipeline.media.flat import flattened, resized
 from dna_pipeline.media.images import load_image
-from dna_pipeline.media.repaint_mask import MaskEdit, mask_of, region_of, transparency_of
+from dna_pipeline.media.repaint_mask import (
+    MaskEdit,
+    in_cells,
+    mask_of,
+    region_of,
+    transparency_of,
+)
 from dna_pipeline.providers.base import ImageToImageRequest
+from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX
 from dna_pipeline.stages.img2img import repaint, together
 from dna_pipeline.stages.img2img.sizes import enlarged_size, fitted, with_alpha
 from dna_pipeline.stages.img2img.working_size import WorkingSize
@@ -62,20 +69,20 @@ class Drawing:
             edit, self.stage.mask == "alpha" and not self.stage.mask_invert, self.stage.alpha
         )
         picture = source if self.stage.keeps_size else fitted(source, self.stage.max_size)
-        mask = way.mask(picture, raw_mask)
-        region = region_of(mask, self.stage.padding)
+        masks = way.masks(picture, raw_mask)
+        region = region_of(masks.blend, self.stage.padding)
         if region is None:
             is_opaque = self.stage.mask == "alpha" and source.mode != "RGBA"
             remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
             self.ctx.warnings.append(remark)
             return way.unchanged(picture)
-        if self.stage.mask != "alpha" and mask.getextrema() == (255, 255):
+        if self.stage.mask != "alpha" and masks.blend.getextrema() == (255, 255):
             self.ctx.warnings.append(repaint.ALL_REPAINTED)
         if self.stage.is_cropped:
             size = enlarged_size(region[2] - region[0], region[3] - region[1], self.stage.max_size)
-            return way.run(picture, mask, region, size, self._draw)
+            return way.run(picture, masks, region, size, self._draw)
         draw = self._draw_at_own_size if self.stage.keeps_size else self._draw
-        return way.run(picture, mask, (0, 0, *picture.size), picture.size, draw)
+        return way.run(picture, masks, (0, 0, *picture.size), picture.size, draw)
 
     def _mask(self, source: Image.Image) -> Image.Image:
         """The mask of the job, of any size. Raises `MaskMissing` and `MaskMismatch`."""
@@ -87,14 +94,24 @@ class Drawing:
         self.ctx.warnings += repaint.scaling_remarks(mask, source)
         return mask
 
-    def _draw_at_own_size(self, *pictures: Image.Image) -> Image.Image:
+    def _draw_at_own_size(
+        self, picture: Image.Image, mask: Image.Image | None = None
+    ) -> Image.Image:
         """As `_draw`, for a picture and a mask of any size; the result has that size."""
-        way = WorkingSize.of(pictures[0].size, self.stage.max_size)
+        way = WorkingSize.of(picture.size, self.stage.max_size)
         self.ctx.warnings += way.remarks(self.stage.max_size)
-        return way.redrawn(self._draw, *pictures)
+        return way.redrawn(self._draw, picture, mask)
 
     def _draw(self, image: Image.Image, mask: Image.Image | None = None) -> Image.Image:
-        """The picture as the model redraws it. Its remarks become warnings."""
+        """The picture as the model redraws it. Its remarks become warnings.
+
+        The model redraws whole pixels of its latent, and would read the mask at one point of each:
+        all that hold some white are white for it.
+        """
+        if mask is not None:
+            mask = in_cells(mask, LATENT_PX)
+            if mask.getbbox() is None:
+                self.ctx.warnings.append(repaint.TOO_FAINT)
         request = replace(self._request(), mask=mask)
         result = self._draw_by_model(image, request)
         self.ctx.warnings += result.info.pop("remarks", [])

@@ -16,9 +16,10 @@ from dna_pipeline.media.repaint_mask import Box, MaskEdit
 from dna_pipeline.stages.img2img import mask_shape
 
 Draw = Callable[[Image.Image, Image.Image], Image.Image]
-"""Redraws a picture (RGB) where a mask of the same size is white."""
+"""Redraws a picture (RGB) where a mask of the same size is at least half white."""
 
 NOTHING_TO_REPAINT = "The mask has no white in it, so nothing was repainted."
+TOO_FAINT = "The mask is nowhere half white, so the model redrew nothing under it."
 ALL_REPAINTED = "The mask is wholly white, so the whole picture was repainted."
 NO_TRANSPARENCY = (
     "The input has no transparency, which mask: alpha would repaint, so nothing was repainted."
@@ -39,6 +40,20 @@ def scaling_remarks(mask: Image.Image, picture: Image.Image) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
+class Masks:
+    """The masks of a picture, of its size.
+
+    Attributes:
+        blend: how much of what was redrawn is laid over the picture, soft at its edges.
+        redrawn: what the model redraws; `blend` and what was white before the blur, which leaves
+            little of thin parts.
+    """
+
+    blend: Image.Image
+    redrawn: Image.Image
+
+
+@dataclass(frozen=True, slots=True)
 class Repaint:
     """How a picture is repainted.
 
@@ -52,30 +67,31 @@ class Repaint:
     fills: bool
     alpha: Literal["keep", "white"]
 
-    def mask(self, picture: Image.Image, raw_mask: Image.Image) -> Image.Image:
-        """The mask for a picture, of its size, with all changes."""
-        mask = self.edit.applied(resized(raw_mask, picture.size))
+    def masks(self, picture: Image.Image, raw_mask: Image.Image) -> Masks:
+        """The masks for a picture, with all changes."""
+        sharp = self.edit.sharp(resized(raw_mask, picture.size))
+        blend = self.edit.blurred(sharp)
         if self.fills:
             # A transparent pixel has no colour to keep, so no change of the mask may spare it.
-            mask = ImageChops.lighter(mask, repaint_mask.transparency_of(picture))
-        return mask
+            blend = ImageChops.lighter(blend, repaint_mask.transparency_of(picture))
+        return Masks(blend, ImageChops.lighter(blend, sharp))
 
     def run(
-        self, picture: Image.Image, mask: Image.Image, box: Box, size: tuple[int, int], draw: Draw
+        self, picture: Image.Image, masks: Masks, box: Box, size: tuple[int, int], draw: Draw
     ) -> Image.Image:
         """The picture with a part of it repainted; what the mask leaves black keeps its bytes.
 
         Args:
             picture: RGB or RGBA.
-            mask: as `mask` gives it.
+            masks: as `masks` gives them.
             box: the part that the model sees.
             size: width and height at which the model sees it.
         """
         view = flattened(picture)
         part = resized(view.crop(box), size)
-        drawn = draw(part, resized(mask.crop(box), size))
+        drawn = draw(part, repaint_mask.brightest(masks.redrawn.crop(box), size))
         view.paste(resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
-        return self._put_back(view, picture, mask)
+        return self._put_back(view, picture, masks.blend)
 
     def unchanged(self, picture: Image.Image) -> Image.Image:
         """The result where nothing is to be repainted."""

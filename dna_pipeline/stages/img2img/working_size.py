@@ -46,12 +46,22 @@ class WorkingSize:
         padded = (_padded(width), _padded(height))
         return cls(source, (width, height), padded)
 
-    def redrawn(self, draw: Callable[..., Image.Image], *pictures: Image.Image) -> Image.Image:
-        """The result of `draw` for pictures and masks of the source's size, at that size."""
-        return self.leave(draw(*map(self.enter, pictures)))
+    def redrawn(
+        self, draw: Callable[..., Image.Image], picture: Image.Image, mask: Image.Image | None
+    ) -> Image.Image:
+        """The result of `draw` for a picture, and a mask if there is one, of the source's size, at
+        that size."""
+        masks = [] if mask is None else [self.enter_mask(mask)]
+        return self.leave(draw(self.enter(picture), *masks))
+
+    def enter_mask(self, mask: Image.Image) -> Image.Image:
+        """As `enter`, for a mask, of which no white is lost."""
+        from dna_pipeline.media.repaint_mask import brightest
+
+        return _mirrored(brightest(mask, self.scaled), self.padded)
 
     def enter(self, picture: Image.Image) -> Image.Image:
-        """The picture or mask (L, RGB or RGBA) as the model sees it.
+        """The picture (RGB or RGBA) as the model sees it.
 
         The margin on the right and at the bottom mirrors what is beside it, so that the model sees
         no edge that is not in the picture.

@@ -84,7 +84,54 @@ def test_white_is_repainted_and_the_rest_keeps_its_bytes(context: StageContext, 
     assert context.warnings == []
     ((seen, request),) = model.calls
     assert seen.tobytes() == image.tobytes()
-    assert request.mask is not None and request.mask.tobytes() == mask.tobytes()
+    whole_cells = square(box=(40, 24, 79, 71))
+    assert request.mask is not None and request.mask.tobytes() == whole_cells.tobytes()
+
+
+@pytest.mark.parametrize("blur", [0, 4])
+@pytest.mark.parametrize("width", [1, 3, 6, 7])
+@pytest.mark.parametrize("left", range(40, 48))
+def test_the_model_redraws_thin_parts(
+    context: StageContext, model: Recording, left: int, width: int, blur: int
+):
+    mask = square(box=(left, 20, left + width - 1, 79))
+    painted(context, picture(), mask, mask_blur=blur)
+    request = model.calls[0][1]
+    assert request.mask is not None
+    redrawn = np.asarray(request.mask)
+    assert (redrawn[white(mask)] == 255).all()
+    cells = redrawn[::8, ::8]
+    assert np.array_equal(redrawn, cells.repeat(8, 0).repeat(8, 1))
+    assert (cells == 255).sum() <= 2 * 8  # none but those that the line touches
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"size": "input"}, {"size": "input", "mask_blur": 0}, {"size": "512x384"},
+     {"area": "masked"}, {"mask_invert": True}],
+)  # fmt: skip
+def test_scratches_of_a_large_photo_are_redrawn(
+    context: StageContext, model: Recording, params: dict[str, Any]
+):
+    """They are 20 px wide in 4000 px, so that 2.6 px are left of them at the model's size."""
+    mask = square((4000, 3000), (1003, 100, 1022, 2899))
+    if "mask_invert" in params:
+        mask = mask.point([255 - value for value in range(256)])
+    painted(context, picture((4000, 3000)), mask, max_size=512, **params)
+    request = model.calls[0][1]
+    assert request.mask is not None
+    has_white = (np.asarray(request.mask) == 255).any(axis=1)
+    assert has_white[16:-24].all()
+    assert not any("nothing" in warning for warning in context.warnings)
+
+
+def test_of_a_mask_that_is_faint_everywhere_it_is_said(context: StageContext, model: Recording):
+    painted(context, picture(), square().point([value // 3 for value in range(256)]))
+    request = model.calls[0][1]
+    assert request.mask is not None and request.mask.getbbox() is None
+    assert context.warnings == [
+        "The mask is nowhere half white, so the model redrew nothing under it."
+    ]
 
 
 def test_blur_softens_the_edge_and_ends(context: StageContext):
@@ -327,3 +374,18 @@ def test_a_real_model_repaints(context: StageContext, models_dir: Path, area: st
     changed = (np.asarray(result) != np.asarray(image)).any(axis=-1)
     assert not changed[~white(mask)].any()
     assert changed[white(mask)].mean() > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_a_real_model_repaints_a_line(context: StageContext, models_dir: Path):
+    """The prompt shows in it, so that its pixels are no mere passage through the VAE."""
+    entry = Diffusers(path=models_dir / "sd-v1-5-local", single_file=None)
+    context.models = ModelCache({"own": entry}, CPU)
+    mask = square(box=(43, 20, 45, 75))
+    params = {"steps": 2, "strength": 1.0, "max_size": 128, "mask_blur": 0}
+    one, other = (
+        np.asarray(painted(context, picture(), mask, **params, prompt=prompt))
+        for prompt in ("an owl", "a blue whale")
+    )
+    assert (one != other).any(axis=-1)[white(mask)].mean() > 0.5

@@ -67,6 +67,6 @@ def test_a_smaller_working_size_is_told_and_undone():
 def test_a_mask_keeps_black_and_white():
     mask = Image.new("L", (1000, 1000), 0)
     mask.paste(255, (0, 0, 500, 1000))
-    seen = np.asarray(WorkingSize.of(mask.size, 300).enter(mask))[:, :300]
+    seen = np.asarray(WorkingSize.of(mask.size, 300).enter_mask(mask))[:, :300]
     assert set(np.unique(seen[:, :140])) == {255}
     assert set(np.unique(seen[:, 160:])) == {0}
