@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,21 @@ bench = load_script("bench")
 load_script("benches.simulate")
 
 
+@pytest.fixture
+def own_log() -> Iterator[None]:
+    """Close the log that the bench opens, and give this process the one back that it had."""
+    root = logging.getLogger()
+    handlers, level = root.handlers, root.level
+    yield
+    for handler in root.handlers:
+        if handler not in handlers:
+            handler.close()
+    root.handlers = handlers
+    root.setLevel(level)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_log")
 def test_workers_are_simulated(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
