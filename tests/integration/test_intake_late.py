@@ -115,6 +115,18 @@ def test_a_corrected_one_counts_too_where_each_image_needs_one(make_site) -> Non
     assert (site.job().priority, site.left()) == (7, set())
 
 
+def test_one_that_comes_before_its_new_image_waits_for_it_where_each_needs_one(make_site) -> None:
+    site = make_site(sidecar="required", sidecar_wait_seconds=120)
+    site.put("cat.png", b"cat")
+    site.tick(130)
+    assert [job.status for job in site.jobs()] == ["failed"], "it came alone"
+    site.put("cat.yaml", "priority: 7")
+    site.settle()
+    site.put("cat.png", b"cat again")
+    site.settle()
+    assert [(job.status, job.priority) for job in site.jobs()] == [("failed", 0), ("queued", 7)]
+
+
 def test_a_new_one_for_a_job_that_has_begun_waits_for_its_image_and_names_the_job(site) -> None:
     site.put("cat.png", b"cat")
     site.put("cat.yaml", "priority: 5")

@@ -107,6 +107,8 @@ class LateSidecars:
         self._planner = planner
         self._inbox = finder.inbox
         self._handled: dict[str, FileStat] = {}
+        self._late: dict[str, ReadyDrop] = {}
+        """Sidecars that came too late for a job, but to which a new image may still come."""
         self._explained: dict[str, tuple[FileStat, str]] = {}
 
     def handle(self, now: float) -> list[ReadyDrop]:
@@ -120,18 +122,25 @@ class LateSidecars:
             return too_late_drops  # the image still lies beside its sidecar
         finder = self._finder
         self._handled = {p: s for p, s in self._handled.items() if finder.files.get(p) == s}
+        self._late = {p: late for p, late in self._late.items() if p in self._handled}
         for path in [waiting.path for waiting in finder.waiting if waiting.kind == "image"]:
             settled = finder.tracker.settled_since(path)
-            if path in self._handled or settled is None:
-                continue
-            if not is_sidecar_name(path) or isinstance(finder.reference(path), References):
+            if settled is None:
                 continue
             # The image may still be on its way, so the sidecar waits for it first.
-            if now >= settled + wait_for_image_s(self._inbox):
+            if self._is_new(path) and now >= settled + wait_for_image_s(self._inbox):
                 self._handled[path] = finder.files[path]
                 if (too_late := self._handle(path, finder.files[path])) is not None:
-                    too_late_drops.append(too_late)
+                    self._late[path] = too_late
+            if path in self._late and now >= settled + self._inbox.sidecar_wait_s:
+                too_late_drops.append(self._late.pop(path))
         return too_late_drops
+
+    def _is_new(self, path: str) -> bool:
+        """True if a file is a sidecar that was not handled in this state."""
+        if path in self._handled or not is_sidecar_name(path):
+            return False
+        return not isinstance(self._finder.reference(path), References)
 
     def explain(self) -> None:
         """Add to the reason why a YAML or a mask waits, and to the error of a YAML that waited in
@@ -168,8 +177,9 @@ class LateSidecars:
             return is_mask_name(path)
         if waiting.kind != "image" or not is_yaml_name(path) or path not in self._finder.files:
             return False
-        reference = self._finder.reference(path)
-        return path in self._handled or isinstance(reference, str | References)
+        if path in self._handled or path in self._explained:
+            return True
+        return isinstance(self._finder.reference(path), str | References)
 
     def _explanation(self, file: str, context: _Explanations) -> str:
         if (entry := self._explained.get(file)) is not None:

@@ -68,11 +68,11 @@ class OvertakenJobs:
         """
         if not self._look(self._config.outbox).is_there:
             return False
+        if self._outbox.is_bare() and self._ledger.transact(queue.has_published):
+            return False
         missing = self._missing_drops()
         if not missing:
             return True
-        if self._outbox.is_bare() and self._ledger.transact(queue.has_published):
-            return False
         jobs = self._ledger.transact(
             lambda s: overtaken.open_jobs(s, list(missing), only_held=only_held)
         )
