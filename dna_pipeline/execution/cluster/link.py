@@ -231,13 +231,16 @@ class Link:
             attempt.failed = self._carrier.fetch(session.actor, attempt, event)
             if attempt.failed is not None:
                 session.actor.start("cancel", event.job)
-        for job in _ended_jobs(message):
-            if (ended := session.attempts.pop(job, None)) is not None:
-                session.actor.start("forget", ended.id)
-                if ended.failed is not None:
-                    self._say(session.epoch, event=event_to_message(ended.failed))
+        ended = [session.attempts.pop(job, None) for job in _ended_jobs(message)]
+        for one in ended:
+            if one is not None and one.failed is not None:
+                self._say(session.epoch, event=event_to_message(one.failed))
         if attempt is None or attempt.failed is None:
             self._say(session.epoch, event=message)
+        # Last, since it fails where the actor is lost, and what was told is then not told twice.
+        for one in ended:
+            if one is not None:
+                session.actor.start("forget", one.id)
         if kind in ("task_done", "task_failed"):
             session.tasks -= 1
 

@@ -19,7 +19,7 @@ Draw = Callable[[Image.Image, Image.Image], Image.Image]
 """Redraws a picture (RGB) where a mask of the same size is at least half white."""
 
 NOTHING_TO_REPAINT = "The mask has no white in it, so nothing was repainted."
-TOO_FAINT = "The mask is nowhere half white, so the model redrew nothing under it."
+TOO_FAINT = "The mask is nowhere half white, so the model was asked to redraw nothing."
 ALL_REPAINTED = "The mask is wholly white, so the whole picture was repainted."
 NO_TRANSPARENCY = (
     "The input has no transparency, which mask: alpha would repaint, so nothing was repainted."

@@ -130,7 +130,7 @@ def test_of_a_mask_that_is_faint_everywhere_it_is_said(context: StageContext, mo
     request = model.calls[0][1]
     assert request.mask is not None and request.mask.getbbox() is None
     assert context.warnings == [
-        "The mask is nowhere half white, so the model redrew nothing under it."
+        "The mask is nowhere half white, so the model was asked to redraw nothing."
     ]
 
 
