@@ -618,26 +618,27 @@ def test_an_image_whose_yaml_cannot_be_given_back_waits_for_it(
     assert [job.priority for job in site.jobs()] == [7]
 
 
+def try_a_table_of_two(site: Site, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    """Drop a table, of whose two images the second cannot be claimed for longer than is waited."""
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "b.png", lambda: error)
+    site.tick(WAIT_S + 60)
+
+
 @pytest.mark.slow
 def test_an_image_whose_copy_no_file_system_accepts_is_a_wrong_row(
     site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
 ) -> None:
-    site.put("a.png", "a")
-    site.put("b.png", "b")
-    site.put("shots.csv", "image\na.png\nb.png\n")
-    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENAMETOOLONG, "File name too long"))
-    site.tick(WAIT_S + 60)
+    try_a_table_of_two(site, monkeypatch, OSError(errno.ENAMETOOLONG, "File name too long"))
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
 def test_a_full_disk_is_no_fault_of_an_image(
     site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
 ) -> None:
-    site.put("a.png", "a")
-    site.put("b.png", "b")
-    site.put("shots.csv", "image\na.png\nb.png\n")
-    take_others(monkeypatch, "b.png", lambda: OSError(errno.ENOSPC, "No space left on device"))
-    site.tick(WAIT_S + 60)
+    try_a_table_of_two(site, monkeypatch, OSError(errno.ENOSPC, "No space left on device"))
     assert site.jobs() == []
     monkeypatch.undo()
     site.settle()

@@ -237,7 +237,8 @@ class Link:
                 self._say(session.epoch, event=event_to_message(one.failed))
         if attempt is None or attempt.failed is None:
             self._say(session.epoch, event=message)
-        # Last, since it fails where the actor is lost, and what was told is then not told twice.
+        # This fails where the actor is lost. So it comes after the report of the jobs' ends: a job
+        # whose end was not reported goes back into the queue.
         for one in ended:
             if one is not None:
                 session.actor.start("forget", one.id)

@@ -21,9 +21,9 @@ def list_models(config: Config) -> list[dict[str, Any]]:
     Each has `kind` (model, lora, embedding, wildcards), `name`, `provider`, `path`, `present`,
     `missing` (a sentence, or null), `bytes`, `staged_bytes` (of a pull that was cut off),
     `license` (null until the files were hashed), `pipelines`, `mismatch` (a sentence about a file
-    that is another than is needed, or null), `small` (true for weights that only
-    stand in for real ones), `fits` (of a LoRA or an embedding, the family of models that it
-    changes; null if that is not known), and `trigger_words` (of a LoRA). Hashes nothing.
+    that is another than is needed, or null), `small` (true for weights that only stand in for real
+    ones), `fits` (of a LoRA or an embedding, the family of models that it changes; null if that is
+    not known), and `trigger_words` (of a LoRA). Hashes nothing.
 
     Of a folder of many checkpoints, only those that a pipeline names are examined for a mismatch.
     A name that several checkpoints of the folder have is listed as missing, and so is a folder of

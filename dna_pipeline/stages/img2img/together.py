@@ -74,8 +74,9 @@ def redraw(model: ImageToImage, pieces: Sequence[Piece]) -> list[Outcome]:
     """Redraw all pieces at once, as far as the model can.
 
     Where one job is cancelled, the turn ends, and the others are to share another one. Where a call
-    fails, as for lack of memory, or the model takes one picture at a time, each is to have a turn
-    alone. So a cancelled job ends at once, and each redrawing has a time limit of its own.
+    fails, as for lack of memory, each piece is to have a turn alone. A model that takes one picture
+    at a time redraws the first piece, and the others are to have turns alone. So a cancelled job
+    ends at once, and each redrawing has a time limit of its own.
 
     Raises:
         Exception: the device reported a fault.

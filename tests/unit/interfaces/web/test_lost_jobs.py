@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web import waiting
 from dna_pipeline.interfaces.web.old_api import streams
@@ -19,7 +17,6 @@ from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.interfaces.web.v1 import events
 from tests.ledgers import lay_out
 from tests.request_queue import RequestQueue
-from tests.serving import PIPELINE_YAML
 
 
 @pytest.fixture(autouse=True)
@@ -27,20 +24,6 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     monkeypatch.setattr(streams, "QUIET_S", 0.05)
     monkeypatch.setattr(waiting, "LOOK_S", 0.05)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    (tmp_path / "pipeline.yaml").write_text(PIPELINE_YAML)
-    config = load_config(tmp_path / "pipeline.yaml", {})
-    lay_out(config.ledger_path)
-    return config
-
-
-@pytest.fixture
-def site(config: Config) -> Iterator[Site]:
-    with closing(Site(config)) as site:
-        yield site
 
 
 def queue_job(config: Config) -> str:

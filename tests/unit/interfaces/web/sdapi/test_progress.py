@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 
-from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.interfaces.web.sdapi.generation import ORIGIN
 from dna_pipeline.interfaces.web.sdapi.progress import interrupt, progress_of, skip
 from dna_pipeline.interfaces.web.site import Site
 from dna_pipeline.ledger import queue
 from dna_pipeline.operations.serving.request_jobs import origin
-from tests.ledgers import lay_out
 from tests.request_queue import RequestQueue
-from tests.serving import PIPELINE_YAML
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    (tmp_path / "pipeline.yaml").write_text(PIPELINE_YAML)
-    config = load_config(tmp_path / "pipeline.yaml", {})
-    lay_out(config.ledger_path)
-    return config
-
-
-@pytest.fixture
-def site(config: Config) -> Iterator[Site]:
-    with closing(Site(config)) as site:
-        yield site
 
 
 @pytest.fixture
